@@ -1,0 +1,31 @@
+"""Fixtures that many rooms share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture
+def golden() -> Callable[[str], dict[str, Any]]:
+    """Read one file of golden numbers (outputs of the methods' public implementations) by its stem."""
+
+    def read(stem: str) -> dict[str, Any]:
+        with np.load(GOLDEN / f"{stem}.npz") as arrays:
+            return dict(arrays)
+
+    return read
+
+
+@pytest.fixture
+def omniglot() -> Path:
+    """The folder with `omniglot_a` and `omniglot_b`, real images in Market-1501 layout."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real images are not at hand: {folder} does not exist")
+    return folder
