@@ -1,0 +1,254 @@
+"""Mean average precision and CMC of the Market-1501 protocol (Zheng et al., ICCV 2015), without sorting the gallery."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import ArrayLike, NDArray
+
+from reidkit.errors import EvaluationError
+
+__all__ = ["RankingResult", "evaluate_distances", "evaluate_ranking"]
+
+_UNKNOWN = -1  # a camera id; such images are nobody's same-camera image
+_JUNK = -1  # an identity; such gallery images never enter
+_BLOCK_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class RankingResult:
+    """What a query set found in a gallery."""
+
+    mAP: float  # noqa: N815  (the field's name)
+    """Mean average precision over the valid queries, in [0, 1]."""
+    cmc: NDArray[np.float64]
+    """(ranks,) share of valid queries whose first match is at rank 1, 2, ... or better, in [0, 1]."""
+    valid_queries: int
+    """Queries that have at least one match in the gallery after the protocol's removals."""
+    queries: int
+    """All queries, Q."""
+
+
+class _Labels(NamedTuple):
+    """Identities and cameras of the queries (Q,) and of the gallery (G,), int64."""
+
+    query_ids: NDArray[np.int64]
+    gallery_ids: NDArray[np.int64]
+    query_cameras: NDArray[np.int64]
+    gallery_cameras: NDArray[np.int64]
+
+
+def evaluate_ranking(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    *,
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike | None = None,
+    gallery_cameras: ArrayLike | None = None,
+    ranks: int = 50,
+) -> RankingResult:
+    """Rank the gallery for every query by Euclidean distance and score the rankings.
+
+    Gallery images with a query's identity *and* camera are left out for that query; identity -1 (junk) is left out
+    always; any other identity that no query has (distractors) stays. Average precision is scikit-learn's; the CMC
+    breaks ties by position in the gallery. Memory: blocks of queries of at most 256 MiB, never Q x G.
+
+    Args:
+        query: (Q, D) features, L2-normalised if cosine ranking is meant.
+        gallery: (G, D) features.
+        query_ids: (Q,) identities.
+        gallery_ids: (G,) identities; -1 is junk.
+        query_cameras: (Q,) 0-based camera ids; -1, or None for all of them, is unknown: nothing is left out.
+        gallery_cameras: (G,) the same for the gallery.
+        ranks: Length of the CMC curve.
+
+    Returns:
+        mAP and CMC as fractions.
+
+    Raises:
+        EvaluationError: Shapes disagree, features are not finite, or no query has a match.
+    """
+    query_array, gallery_array = _features(query, "query"), _features(gallery, "gallery")
+    if query_array.shape[1] != gallery_array.shape[1]:
+        raise EvaluationError(
+            f"query features have {query_array.shape[1]} dimensions and gallery features {gallery_array.shape[1]}; "
+            "extract both with the same model"
+        )
+    labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, len(query_array), len(gallery_array))
+    gallery_norms = np.square(gallery_array).sum(1)
+    rows = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery_array))))
+    precisions, first_ranks = [], []
+    for start in range(0, max(1, len(query_array)), rows):
+        block = slice(start, start + rows)
+        # |q|^2 is the same for a whole row and changes no ranking.
+        distances = gallery_norms - 2 * (query_array[block] @ gallery_array.T)
+        precision, first = _score_queries(distances, _rows(labels, block))
+        precisions.append(precision)
+        first_ranks.append(first)
+    return _summary(np.concatenate(precisions), np.concatenate(first_ranks), labels, ranks)
+
+
+def evaluate_distances(
+    distances: ArrayLike,
+    *,
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike | None = None,
+    gallery_cameras: ArrayLike | None = None,
+    ranks: int = 50,
+) -> RankingResult:
+    """Score given distances (Q, G), for instance re-ranked ones; everything else is as in `evaluate_ranking`."""
+    array = np.asarray(distances, dtype=np.float32)
+    if array.ndim != 2:
+        raise EvaluationError(f"distances have shape {array.shape}; expected (Q, G)")
+    if not np.isfinite(array).all():
+        raise EvaluationError("distances hold NaN or infinite values; look for a diverged model or corrupt features")
+    labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, *array.shape)
+    precision, first = _score_queries(array, labels)
+    return _summary(precision, first, labels, ranks)
+
+
+def _features(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    array = np.ascontiguousarray(values, dtype=np.float32)
+    if array.ndim != 2:
+        raise EvaluationError(f"{name} features have shape {array.shape}; expected (images, dimensions)")
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array).all(axis=1)).sum())
+        raise EvaluationError(
+            f"{bad:,} of {len(array):,} {name} features hold NaN or infinite values; the model has diverged or the "
+            "feature file is damaged"
+        )
+    return array
+
+
+def _labels(
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike | None,
+    gallery_cameras: ArrayLike | None,
+    queries: int,
+    images: int,
+) -> _Labels:
+    def column(values: ArrayLike | None, size: int, name: str) -> NDArray[np.int64]:
+        array = np.full(size, _UNKNOWN) if values is None else np.asarray(values)
+        if array.shape != (size,):
+            raise EvaluationError(f"{name} has shape {array.shape}; expected ({size},), one entry per feature")
+        return np.ascontiguousarray(array, dtype=np.int64)
+
+    return _Labels(
+        column(query_ids, queries, "query_ids"),
+        column(gallery_ids, images, "gallery_ids"),
+        column(query_cameras, queries, "query_cameras"),
+        column(gallery_cameras, images, "gallery_cameras"),
+    )
+
+
+def _rows(labels: _Labels, block: slice) -> _Labels:
+    return labels._replace(query_ids=labels.query_ids[block], query_cameras=labels.query_cameras[block])
+
+
+def _summary(
+    precisions: NDArray[np.float64], first_ranks: NDArray[np.int64], labels: _Labels, ranks: int
+) -> RankingResult:
+    valid = first_ranks >= 0
+    if not valid.any():
+        raise EvaluationError(_why_no_match(labels))
+    hits = np.bincount(np.minimum(first_ranks[valid], ranks), minlength=ranks + 1)[:ranks]
+    count = int(valid.sum())
+    return RankingResult(float(precisions[valid].mean()), hits.cumsum() / count, count, len(valid))
+
+
+def _why_no_match(labels: _Labels) -> str:
+    shared = np.intersect1d(labels.query_ids, labels.gallery_ids)
+    if len(labels.query_ids) == 0 or len(labels.gallery_ids) == 0:
+        return (
+            f"there is nothing to rank: {len(labels.query_ids):,} queries, {len(labels.gallery_ids):,} gallery images"
+        )
+    if len(shared) == 0:
+        return (
+            f"none of the {len(np.unique(labels.query_ids)):,} query identities occurs among the "
+            f"{len(np.unique(labels.gallery_ids)):,} gallery identities; check that both splits number identities alike"
+        )
+    cameras = np.union1d(labels.query_cameras, labels.gallery_cameras)
+    where = f"camera id {cameras[0]}" if len(cameras) == 1 else "the query's own camera"
+    return (
+        f"no query has a valid match: {len(shared):,} identities occur in query and gallery, but every such gallery "
+        f"image has {where}, and images of the same identity and camera are left out by the Market-1501 protocol; "
+        "give true camera ids, or evaluate without them (--no-cameras)"
+    )
+
+
+@njit(cache=True, parallel=True)
+def _score_queries(distances: Any, labels: Any) -> Any:
+    """Average precision and 0-based rank of the first match of every query.
+
+    distances (Q, G) float32. Returns (Q,) float64 and (Q,) int64; a query without a match gets 0 and -1.
+    Allocates O(matches) per query.
+    """
+    queries = distances.shape[0]
+    precisions = np.zeros(queries, dtype=np.float64)
+    first_ranks = np.full(queries, -1, dtype=np.int64)
+    for query in prange(queries):
+        matches = _match_distances(distances[query], query, labels)
+        if len(matches) > 0:
+            precisions[query] = _average_precision(distances[query], matches, query, labels)
+            first_ranks[query] = _first_rank(distances[query], matches[0], query, labels)
+    return precisions, first_ranks
+
+
+@njit(cache=True)
+def _enters(query: int, image: int, labels: Any) -> Any:
+    """Whether a gallery image takes part in a query's ranking: not junk, not the same identity and camera."""
+    identity, camera = labels.gallery_ids[image], labels.gallery_cameras[image]
+    same_shot = camera >= 0 and camera == labels.query_cameras[query] and identity == labels.query_ids[query]
+    return identity != _JUNK and not same_shot
+
+
+@njit(cache=True)
+def _match_distances(row: Any, query: int, labels: Any) -> Any:
+    """Distances (M,) of the valid matches of one query, ascending."""
+    count = 0
+    for image in range(len(row)):
+        if labels.gallery_ids[image] == labels.query_ids[query] and _enters(query, image, labels):
+            count += 1
+    matches = np.empty(count, dtype=row.dtype)
+    count = 0
+    for image in range(len(row)):
+        if labels.gallery_ids[image] == labels.query_ids[query] and _enters(query, image, labels):
+            matches[count] = row[image]
+            count += 1
+    return np.sort(matches)
+
+
+@njit(cache=True)
+def _average_precision(row: Any, matches: Any, query: int, labels: Any) -> Any:
+    """AP = 1/M sum over matches m of |{matches <= m}| / |{images <= m}|: scikit-learn's, ties share a threshold.
+
+    matches (M,) ascending. An image counts for the first match at least as far as itself; a running sum does the rest,
+    in O(G log M).
+    """
+    counts = np.zeros(len(matches) + 1, dtype=np.int64)
+    for image in range(len(row)):
+        if _enters(query, image, labels):
+            counts[np.searchsorted(matches, row[image])] += 1
+    total, images = 0.0, 0
+    for index in range(len(matches)):
+        images += counts[index]
+        total += np.searchsorted(matches, matches[index], side="right") / images
+    return total / len(matches)
+
+
+@njit(cache=True)
+def _first_rank(row: Any, nearest: float, query: int, labels: Any) -> Any:
+    """0-based rank of the first match in a stable ascending order; nearest is the smallest match distance."""
+    closer, equal_before, found = 0, 0, False
+    for image in range(len(row)):
+        if _enters(query, image, labels):
+            if row[image] < nearest:
+                closer += 1
+            elif row[image] == nearest and not found:
+                found = labels.gallery_ids[image] == labels.query_ids[query]
+                equal_before += not found
+    return closer + equal_before

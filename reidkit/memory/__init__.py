@@ -1,0 +1,6 @@
+"""Memory banks and the losses over them."""
+
+from reidkit.memory.cluster_memory import ClusterMemory, cluster_centroids
+from reidkit.memory.config import MemoryConfig
+
+__all__ = ["ClusterMemory", "MemoryConfig", "cluster_centroids"]
