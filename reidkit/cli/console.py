@@ -1,0 +1,173 @@
+"""What a person sees: live bars in a terminal, plain lines elsewhere, a closing table."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from reidkit.loop import Progress, Record
+
+__all__ = ["Display", "log_to"]
+
+logger = logging.getLogger("reidkit")
+
+_REFRESH_SECONDS = 0.1
+
+
+class Display(Progress):
+    """Shows a run; a context manager, so that the terminal is always left in order.
+
+    Args:
+        quiet: Show warnings only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._bars = Bars(
+            TextColumn("{task.description:>14}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._handler = _ConsoleHandler(self._console, logging.WARNING if quiet else logging.INFO)
+        self._task: TaskID | None = None
+        self._stage_started = self._run_started = self._shown = time.monotonic()
+        self._unit = "images"
+        self._epochs = self._first_epoch = 0
+
+    def __enter__(self) -> "Display":
+        logger.addHandler(self._handler)
+        logger.setLevel(logging.INFO)
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+        logger.removeHandler(self._handler)
+
+    def say(self, text: str) -> None:
+        """A line for the person and for the log."""
+        logger.info(text)
+
+    def begin(self, stage: str, total: int, unit: str = "images") -> None:
+        """Replace the bar by one of the new stage."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(stage, total=total, figures="")
+        self._stage_started, self._unit = time.monotonic(), unit
+
+    def advance(self, done: int, total: int | None = None, **figures: float) -> None:
+        """Move the bar; at most ten times a second."""
+        now = time.monotonic()
+        if self._task is None or (now - self._shown < _REFRESH_SECONDS and done):
+            return
+        self._shown = now
+        images = figures.pop("images", done if self._unit == "images" else 0)
+        rate = images / max(now - self._stage_started, 1e-9)
+        shown = [f"{rate:,.0f} images/s"] * bool(images) + [f"{name} {value:.3f}" for name, value in figures.items()]
+        self._bars.update(self._task, completed=done, total=total, figures="  ".join(shown))
+
+    def start_run(self, first_epoch: int, epochs: int) -> None:
+        """Remember where the run starts, for the time left."""
+        self._first_epoch, self._epochs, self._run_started = first_epoch, epochs, time.monotonic()
+        if first_epoch > epochs:
+            self.say(f"the run is finished: all {epochs} epochs are done; a larger --epochs lengthens it")
+        elif first_epoch:
+            self.say(f"resuming at epoch {first_epoch} of {epochs}")
+
+    def end_epoch(self, record: Record) -> None:
+        """One line per epoch."""
+        done = record["epoch"] - self._first_epoch + 1
+        left = (time.monotonic() - self._run_started) / done * (self._epochs - record["epoch"])
+        self.say(_epoch_line(record, self._epochs, left))
+
+    def close_run(self, history: list[Record], folder: Path, report: Path, seconds: float) -> None:
+        """The closing table."""
+        if self._quiet:
+            return
+        self._bars.stop()
+        self._console.print(_closing_table(history))
+        self._console.print(f"time {_clock(seconds)}   run folder {folder}   report {report}")
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Append everything that is said to a file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log records above the bars."""
+
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record; warnings in yellow."""
+        warning = record.levelno >= logging.WARNING
+        text = f"warning: {record.getMessage()}" if warning else record.getMessage()
+        self._console.print(text, style="yellow" if warning else None, markup=False)
+
+
+def _epoch_line(record: Record, epochs: int, left: float) -> str:
+    parts = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}"]
+    if record["epoch"] == 0:
+        parts.append("before training")
+    else:
+        what = "instances" if record["labels"] == "instances" else "clusters"
+        parts.append(f"{what} {record['clusters']:,}  noise {record['noise']:.1%}  loss {record['loss']:.3f}")
+        parts.append(f"{record['images'] / max(record['seconds']['train'], 1e-3):,.0f} images/s")
+    if "mAP" in record:
+        parts.append(f"mAP {record['mAP']:.1f}  Rank-1 {record['rank1']:.1f}")
+    if left:
+        parts.append(f"left {_clock(left)}")
+    return "  ".join(parts)
+
+
+def _closing_table(history: list[Record]) -> Table:
+    evaluated = [record for record in history if "mAP" in record]
+    rows: dict[str, Record] = {"before training": evaluated[0]}
+    rows["best"] = max(evaluated, key=lambda record: record["mAP"])
+    rows["last"] = evaluated[-1]
+    table = Table(title="result")
+    for column in ("", "epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, record in rows.items():
+        scores = (f"{record[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10"))
+        labels = (f"{record['clusters']:,}", f"{record['noise']:.1%}") if "clusters" in record else ("", "")
+        table.add_row(name, str(record["epoch"]), *scores, *labels)
+    return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def show_table(table: Any) -> None:
+    """Print a rich table to standard output."""
+    Console(highlight=False).print(table)

@@ -1,0 +1,84 @@
+"""Options that several commands share, and how they become settings."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["data_root_option", "device_option", "settings_of", "training_options"]
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+PRECISIONS = ("auto", "32", "bf16", "16")
+
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="REIDKIT_DATA",
+    show_envvar=True,
+    help="Folder that holds the data sets.  [default: data]",
+)
+device_option = click.option("--device", help="auto, cpu, cuda or cuda:N.")
+
+_TRAINING = (
+    data_root_option,
+    click.option("--recipe", help="Settings to start from: `reidkit recipes list`.  [default: the target's]"),
+    click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), help="TOML file of settings over the recipe's."
+    ),
+    click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, over all else."),
+    click.option(
+        "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODE-TARGET, numbered if used]"
+    ),
+    click.option("--resume", is_flag=True, help="Go on with the run in --output, or with the last default one."),
+    click.option("--pretrained", metavar="FILE", help="Weights to start from; `timm` for timm's own, `none` for none."),
+    click.option("--epochs", type=int, help="Rounds of clustering and training."),
+    click.option("--batch-size", type=int, help="Images per training step."),
+    click.option("--eps", type=float, help="Largest Jaccard distance of neighbours; higher merges more."),
+    click.option("--min-samples", type=int, help="Images within eps that make a core point."),
+    click.option("--no-flip", is_flag=True, help="No mirrored images: for letters and the like."),
+    click.option("--no-cameras", is_flag=True, help="Treat all cameras as unknown."),
+    click.option("--strict", is_flag=True, help="Stop at the first unreadable image."),
+    click.option("--seed", type=int, help="Seed of everything random."),
+    device_option,
+    click.option("--precision", type=click.Choice(PRECISIONS), help="Arithmetic of the model."),
+    click.option("--quiet", is_flag=True, help="Show warnings and errors only."),
+)
+
+# Option -> (setting, value); a callable value maps what was typed.
+_SETTINGS: dict[str, tuple[str, Any]] = {
+    "pretrained": ("backbone.pretrained", lambda typed: "" if typed == "none" else typed),
+    "epochs": ("training.epochs", None),
+    "batch_size": ("sampler.batch_size", None),
+    "eps": ("clustering.eps", None),
+    "min_samples": ("clustering.min_samples", None),
+    "no_flip": ("augmentation.flip", lambda _: 0.0),
+    "no_cameras": ("data.cameras", lambda _: False),
+    "strict": ("data.strict", None),
+    "seed": ("seed", None),
+    "device": ("training.device", None),
+    "precision": ("training.precision", None),
+}
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of every training command."""
+    for option in reversed(_TRAINING):
+        command = option(command)
+    return command
+
+
+def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, nested by section, from the options that were typed."""
+    settings: dict[str, Any] = {}
+    for name, (key, convert) in _SETTINGS.items():
+        typed = options.get(name)
+        if typed is None or typed is False:
+            continue
+        *sections, last = key.split(".")
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = convert(typed) if convert else typed
+    return settings

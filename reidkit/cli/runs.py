@@ -1,0 +1,92 @@
+"""What every training command does around its one call: settings, run folder, progress, closing table, report."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reidkit.cli.console import Display, log_to
+from reidkit.cli.options import settings_of
+from reidkit.errors import RunError
+from reidkit.loop import (
+    Record,
+    RunConfig,
+    RunFolder,
+    default_recipe,
+    parse_assignment,
+    read_recipe,
+    read_toml,
+    resolve_config,
+)
+from reidkit.loop.run_folder import free_run_path, latest_run_path
+from reidkit.reporting import write_report
+
+__all__ = ["run_training"]
+
+RUNS = Path("runs")
+
+_MAY_CHANGE = ("training.epochs", "training.device")
+
+
+def run_training(mode: str, target: str, train: Callable[..., list[Record]], options: Mapping[str, Any]) -> None:
+    """Resolve settings, run `train`, print the closing table and write the report."""
+    run, config = _resumed(mode, target, options) if options["resume"] else _new(mode, target, options)
+    start = time.monotonic()
+    with Display(quiet=options["quiet"]) as display, log_to(run.log_file):
+        display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
+        display.say(f"run folder {run.path}")
+        history = train(config, run, data_root=options["data_root"], progress=display, resume=options["resume"])
+        report = write_report(run.path)
+        display.close_run(history, run.path, report, time.monotonic() - start)
+
+
+def _new(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFolder, RunConfig]:
+    recipe = options["recipe"] or default_recipe(mode, target)
+    layers = [read_recipe(recipe), {"data": {"target": target}}, *_typed(options)]
+    config = resolve_config(layers)
+    path = options["output"] or free_run_path(RUNS, _run_name(mode, target))
+    return RunFolder.create(path, config), config
+
+
+def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFolder, RunConfig]:
+    """The run to go on with; what was typed may lengthen it, nothing else."""
+    run = RunFolder.open(options["output"] or latest_run_path(RUNS, _run_name(mode, target)))
+    saved = run.read_config()
+    config = resolve_config([saved.model_dump(exclude_none=True), *_typed(options)])
+    changed = [
+        f"{key}: {old!r} -> {new!r}"
+        for key, (old, new) in _differences(saved.model_dump(), config.model_dump()).items()
+        if key not in _MAY_CHANGE
+    ]
+    if changed:
+        raise RunError(
+            f"{run.path} was started with other settings ({'; '.join(changed)}); resume without them, or start a new "
+            "run without --resume"
+        )
+    if config.training.epochs < saved.training.epochs:
+        raise RunError(
+            f"{run.path} was started for {saved.training.epochs} epochs; --epochs {config.training.epochs} cannot "
+            "shorten it"
+        )
+    run.save_config(config)
+    return run, config
+
+
+def _typed(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The layers over the recipe, weakest first."""
+    layers = [read_toml(options["config_file"])] if options["config_file"] else []
+    return [*layers, settings_of(options), *map(parse_assignment, options["assignments"])]
+
+
+def _run_name(mode: str, target: str) -> str:
+    return f"{mode}-{Path(target).resolve().name if Path(target).is_dir() else target}"
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    found: dict[str, tuple[Any, Any]] = {}
+    for key, value in old.items():
+        if isinstance(value, dict):
+            found |= _differences(value, new[key], f"{prefix}{key}.")
+        elif value != new[key]:
+            found[f"{prefix}{key}"] = (value, new[key])
+    return found

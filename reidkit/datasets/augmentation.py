@@ -1,0 +1,163 @@
+"""Augmentation of whole batches, on whatever device they lie on.
+
+Parameters are drawn on the CPU with NumPy, one set per image, and then applied to the batch by tensor operations: the
+same seed gives the same pictures on every device.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reidkit.datasets.config import AugmentationConfig
+
+__all__ = ["AugmentationParameters", "apply_augmentation", "augment", "draw_augmentation", "normalise"]
+
+_LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, as in torchvision
+_ERASING_ATTEMPTS = 100  # as in Random Erasing (Zhong et al., AAAI 2020)
+
+
+class AugmentationParameters(NamedTuple):
+    """What happens to each image of a batch of B."""
+
+    flip: NDArray[np.bool_]
+    """(B,) mirrored?"""
+    offset: NDArray[np.int64]
+    """(B, 2) top and left of the crop in the padded image."""
+    gain: NDArray[np.float32]
+    """(B, 3) factor of every channel: brightness times colour cast."""
+    contrast: NDArray[np.float32]
+    """(B,) factor of the distance from the mean grey."""
+    saturation: NDArray[np.float32]
+    """(B,) factor of the distance from grey."""
+    box: NDArray[np.int64]
+    """(B, 4) top, left, height, width of the erased box; height 0 erases nothing."""
+
+
+def augment(
+    pixels: Tensor,
+    rng: np.random.Generator,
+    config: AugmentationConfig,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Tensor:
+    """Flip, pad and crop, colour, normalise, erase.
+
+    Args:
+        pixels: (B, 3, H, W) uint8 RGB.
+        rng: Source of all randomness.
+        config: Probabilities and strengths.
+        mean: Per channel, of values in [0, 1].
+        std: Per channel.
+
+    Returns:
+        (B, 3, H, W) float32, normalised.
+    """
+    batch, _, height, width = pixels.shape
+    parameters = draw_augmentation(batch, (height, width), rng, config)
+    return apply_augmentation(pixels, parameters, config, mean=mean, std=std)
+
+
+def draw_augmentation(
+    batch: int, size: tuple[int, int], rng: np.random.Generator, config: AugmentationConfig
+) -> AugmentationParameters:
+    """Draw the parameters of a batch of images of `size` (H, W)."""
+
+    def factors(strength: float, *shape: int) -> NDArray[np.float32]:
+        return rng.uniform(1 - strength, 1 + strength, shape).astype(np.float32)
+
+    return AugmentationParameters(
+        flip=rng.random(batch) < config.flip,
+        offset=rng.integers(0, 2 * config.pad + 1, (batch, 2)),
+        gain=factors(config.brightness, batch, 1) * factors(config.colour_cast, batch, 3),
+        contrast=factors(config.contrast, batch),
+        saturation=factors(config.saturation, batch),
+        box=_draw_boxes(batch, size, rng, config),
+    )
+
+
+def apply_augmentation(
+    pixels: Tensor,
+    parameters: AugmentationParameters,
+    config: AugmentationConfig,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Tensor:
+    """Do to a batch what `draw_augmentation` decided; shapes as in `augment`."""
+    images = _crop_and_flip(pixels, parameters, config.pad).float().div_(255)
+    if config.brightness or config.colour_cast or config.contrast or config.saturation:
+        images = _colour(images, parameters)
+    images = _normalise_unit(images, mean, std)
+    return _erase(images, parameters.box, config.erasing_fill) if config.erasing else images
+
+
+def normalise(pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    """(B, 3, H, W) uint8 RGB to float32: values in [0, 1], minus mean, over std."""
+    return _normalise_unit(pixels.float().div_(255), mean, std)
+
+
+def _normalise_unit(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    shift, scale = images.new_tensor(mean)[:, None, None], images.new_tensor(std)[:, None, None]
+    return images.sub_(shift).div_(scale)
+
+
+def _draw_boxes(
+    batch: int, size: tuple[int, int], rng: np.random.Generator, config: AugmentationConfig
+) -> NDArray[np.int64]:
+    """(B, 4) boxes: the first of up to 100 drawn shapes that fits the image, at a random place."""
+    height, width = size
+    area = rng.uniform(*config.erasing_area, (batch, _ERASING_ATTEMPTS)) * height * width
+    aspect = rng.uniform(*config.erasing_aspect, (batch, _ERASING_ATTEMPTS))
+    heights, widths = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+    fits = (heights < height) & (widths < width)
+    erased = fits.any(axis=1) & (rng.random(batch) < config.erasing)
+    first = fits.argmax(axis=1)
+    box_height, box_width = heights[np.arange(batch), first], widths[np.arange(batch), first]
+    top = np.floor(rng.random(batch) * (height - box_height + 1))
+    left = np.floor(rng.random(batch) * (width - box_width + 1))
+    boxes: NDArray[np.int64] = np.stack([top, left, box_height, box_width], axis=1).astype(np.int64)
+    return boxes * erased[:, None]
+
+
+def _crop_and_flip(pixels: Tensor, parameters: AugmentationParameters, pad: int) -> Tensor:
+    device = pixels.device
+    batch, _, height, width = pixels.shape
+    top, left = torch.from_numpy(parameters.offset.T).to(device)
+    flip = torch.from_numpy(parameters.flip).to(device)
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    # Mirror first, then crop: column j of the result is column `left + j` of the mirrored, padded image.
+    source_columns = left[:, None] + columns
+    source_columns = torch.where(flip[:, None], width + 2 * pad - 1 - source_columns, source_columns)
+    padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
+    images = torch.arange(batch, device=device)[:, None, None, None]
+    channels = torch.arange(3, device=device)[None, :, None, None]
+    return padded[images, channels, (top[:, None] + rows)[:, None, :, None], source_columns[:, None, None, :]]
+
+
+def _colour(images: Tensor, parameters: AugmentationParameters) -> Tensor:
+    """Gain, contrast and saturation in this order, clamped to [0, 1] after each, as torchvision defines them."""
+
+    def factor(values: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(values).to(images.device).reshape(len(images), -1, 1, 1)
+
+    def grey(batch: Tensor) -> Tensor:
+        return (batch * batch.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+
+    images = (images * factor(parameters.gain)).clamp_(0, 1)
+    centre = grey(images).mean((2, 3), keepdim=True)
+    images = torch.lerp(centre.expand_as(images), images, factor(parameters.contrast)).clamp_(0, 1)
+    return torch.lerp(grey(images).expand_as(images), images, factor(parameters.saturation)).clamp_(0, 1)
+
+
+def _erase(images: Tensor, boxes: NDArray[np.int64], fill: tuple[float, float, float]) -> Tensor:
+    top, left, height, width = torch.from_numpy(boxes.T).to(images.device)[:, :, None]
+    rows = torch.arange(images.shape[2], device=images.device)
+    columns = torch.arange(images.shape[3], device=images.device)
+    in_rows = (rows >= top) & (rows < top + height)
+    in_columns = (columns >= left) & (columns < left + width)
+    inside = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+    return torch.where(inside, images.new_tensor(fill)[:, None, None], images)

@@ -1,0 +1,77 @@
+"""What a loaded data set is: three splits of image paths, identities and cameras."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["JUNK", "UNKNOWN", "ReIDDataset", "Split", "make_split"]
+
+UNKNOWN = -1
+"""The camera, or the identity of a training image, is not known."""
+JUNK = -1
+"""The identity of gallery images that take no part in an evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images of one split with what is known about them."""
+
+    paths: tuple[Path, ...]
+    """N image files."""
+    identities: NDArray[np.int64]
+    """(N,) identities; in a training split 0..C-1, in query and gallery as in the files; -1 is unknown."""
+    cameras: NDArray[np.int64]
+    """(N,) 0-based camera ids; -1 is unknown."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, kept: NDArray[np.bool_]) -> "Split":
+        """The images where `kept` (N,) is true."""
+        paths = tuple(path for path, keep in zip(self.paths, kept, strict=True) if keep)
+        return Split(paths, self.identities[kept], self.cameras[kept])
+
+    def without_cameras(self) -> "Split":
+        """The same images, every camera unknown."""
+        return Split(self.paths, self.identities, np.full(len(self), UNKNOWN, dtype=np.int64))
+
+    @property
+    def identity_count(self) -> int:
+        """Number of different known identities, distractors (0 in query and gallery) included."""
+        return len(np.unique(self.identities[self.identities != UNKNOWN]))
+
+    @property
+    def camera_count(self) -> int:
+        """Number of different known cameras."""
+        return len(np.unique(self.cameras[self.cameras != UNKNOWN]))
+
+
+@dataclass(frozen=True, slots=True)
+class ReIDDataset:
+    """A data set as found on the disk."""
+
+    name: str
+    root: Path
+    version: str
+    """Layout or release, in words: results differ between releases."""
+    train: Split
+    query: Split
+    gallery: Split
+
+    def without_cameras(self) -> "ReIDDataset":
+        """The same data set, every camera unknown: evaluation then leaves out no same-camera images."""
+        splits = (split.without_cameras() for split in (self.train, self.query, self.gallery))
+        return ReIDDataset(self.name, self.root, self.version, *splits)
+
+
+def make_split(entries: Sequence[tuple[Path, int, int]], *, relabel: bool = False) -> Split:
+    """Build a split from (path, identity, camera) rows; `relabel` maps sorted known identities to 0..C-1."""
+    identities = np.array([identity for _, identity, _ in entries], dtype=np.int64)
+    cameras = np.array([camera for *_, camera in entries], dtype=np.int64)
+    if relabel:
+        known = np.unique(identities[identities != UNKNOWN])
+        identities = np.where(identities == UNKNOWN, UNKNOWN, np.searchsorted(known, identities))
+    return Split(tuple(path for path, *_ in entries), identities, cameras)

@@ -1,0 +1,47 @@
+"""The alternation itself: epoch, training step, run folder, checkpoints, resume."""
+
+from reidkit.loop.alternation import Stage, alternate
+from reidkit.loop.config import RunConfig
+from reidkit.loop.criteria import BatchContrast, ClusterContrast
+from reidkit.loop.device import create_fabric
+from reidkit.loop.epoch import Criterion, train_epoch
+from reidkit.loop.extract import extract
+from reidkit.loop.files import atomic_write
+from reidkit.loop.images import ImageSet, read_split
+from reidkit.loop.model import TrainedModel, build_model, load_model
+from reidkit.loop.progress import Progress
+from reidkit.loop.pseudo_labels import EpochLabels, PseudoLabeler
+from reidkit.loop.recipes import default_recipe, list_recipes, parse_assignment, read_recipe, read_toml, resolve_config
+from reidkit.loop.run_folder import Record, RunFolder
+from reidkit.loop.scoring import evaluate_model, evaluate_on
+
+__all__ = [
+    "BatchContrast",
+    "ClusterContrast",
+    "Criterion",
+    "EpochLabels",
+    "ImageSet",
+    "Progress",
+    "PseudoLabeler",
+    "Record",
+    "RunConfig",
+    "RunFolder",
+    "Stage",
+    "TrainedModel",
+    "alternate",
+    "atomic_write",
+    "build_model",
+    "create_fabric",
+    "default_recipe",
+    "evaluate_model",
+    "evaluate_on",
+    "extract",
+    "list_recipes",
+    "load_model",
+    "parse_assignment",
+    "read_recipe",
+    "read_split",
+    "read_toml",
+    "resolve_config",
+    "train_epoch",
+]

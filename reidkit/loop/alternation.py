@@ -1,0 +1,222 @@
+"""The alternation: features -> labels -> memory -> training -> evaluation, epoch after epoch."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from reidkit.backbones import EmbeddingModel
+from reidkit.datasets import augment, sample_batches
+from reidkit.loop.config import RunConfig
+from reidkit.loop.epoch import Criterion, EpochResult, train_epoch
+from reidkit.loop.extract import extract
+from reidkit.loop.images import ImageSet
+from reidkit.loop.optimisation import create_optimizer, learning_rate, set_learning_rate
+from reidkit.loop.progress import Progress
+from reidkit.loop.pseudo_labels import EpochLabels
+from reidkit.loop.run_folder import Record, RunFolder
+from reidkit.loop.scoring import evaluate_model
+
+__all__ = ["Stage", "alternate"]
+
+logger = logging.getLogger(__name__)
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a mode gives to the loop."""
+
+    model: EmbeddingModel
+    train: ImageSet
+    query: ImageSet
+    gallery: ImageSet
+    label: Callable[[Features, int], EpochLabels]
+    """(N, D) features of the training images and the epoch, counted from 1 -> labels."""
+    criterion: Callable[[Features, EpochLabels], Criterion]
+    """Features and labels at the start of an epoch -> what its batches are trained by."""
+
+
+class _Machinery(NamedTuple):
+    """What every epoch works with."""
+
+    fabric: Fabric
+    trainable: nn.Module
+    optimizer: Optimizer
+    stage: Stage
+    config: RunConfig
+    progress: Progress
+
+
+def alternate(
+    fabric: Fabric, stage: Stage, run: RunFolder, config: RunConfig, progress: Progress, *, resume: bool = False
+) -> list[Record]:
+    """Run the loop to its last epoch.
+
+    All randomness of an epoch derives from (seed, epoch), so a run that is resumed after any epoch equals one that was
+    never interrupted.
+
+    Args:
+        fabric: Device and precision.
+        stage: Model, images, labels and criterion of the mode.
+        run: Where everything is written.
+        config: All settings.
+        progress: Told of everything that happens.
+        resume: Go on from the run's last checkpoint, if it has one.
+
+    Returns:
+        One record per epoch, the evaluation before training being epoch 0: the lines of metrics.jsonl.
+
+    Raises:
+        TrainingError: The loss was not finite too often.
+        RunError: The run folder cannot be read or written.
+    """
+    trainable, optimizer = fabric.setup(stage.model, create_optimizer(stage.model, config.optimizer))
+    machinery = _Machinery(fabric, trainable, optimizer, stage, config, progress)
+    checkpoint = run.load_checkpoint() if resume else None
+    history: list[Record] = [] if checkpoint is None else _restore(machinery, checkpoint)
+    run.restore_history(history)
+    progress.start_run(len(history), config.training.epochs)
+    for epoch in range(len(history), config.training.epochs + 1):
+        record, labels = _run_epoch(machinery, epoch) if epoch else (_first_evaluation(machinery), None)
+        history.append(record)
+        if labels is not None:
+            run.save_labels(epoch, labels.labels, stage.train.split.paths)
+        _save(run, machinery, history)
+        run.append(record)
+        progress.end_epoch(record)
+    run.close()
+    return history
+
+
+def _first_evaluation(machinery: _Machinery) -> Record:
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "evaluate"):
+        scores = _evaluate(machinery)
+    return {"epoch": 0, **scores, "seconds": seconds}
+
+
+def _run_epoch(machinery: _Machinery, epoch: int) -> tuple[Record, EpochLabels]:
+    """One round of the alternation: the figure of the paper, from top to bottom."""
+    fabric, _, optimizer, stage, config, progress = machinery
+    seconds: dict[str, float] = {}
+    torch.manual_seed(_epoch_seed(config.seed, epoch))
+    rate = learning_rate(epoch, config.training.epochs, config.optimizer.learning_rate, config.schedule)
+    set_learning_rate(optimizer, rate)
+
+    with _timed(seconds, "extract"):
+        features = extract(fabric, stage.model, stage.train.pixels, config, progress)
+    with _timed(seconds, "cluster"):
+        progress.begin("cluster", len(features))
+        labels = stage.label(features, epoch)
+    criterion = stage.criterion(features, labels)
+    with _timed(seconds, "train"):
+        result = _train(machinery, criterion, labels, epoch)
+    scores: dict[str, float] = {}
+    if epoch % config.evaluation.every == 0 or epoch == config.training.epochs:
+        with _timed(seconds, "evaluate"):
+            scores = _evaluate(machinery)
+
+    record = {
+        "epoch": epoch,
+        "labels": labels.kind,
+        "clusters": labels.clusters,
+        "noise": labels.noise / len(features),
+        "loss": result.loss,
+        "learning_rate": rate,
+        "skipped": result.skipped,
+        "images": result.images,
+        **scores,
+        "seconds": seconds,
+    }
+    return record, labels
+
+
+def _train(machinery: _Machinery, criterion: Criterion, labels: EpochLabels, epoch: int) -> EpochResult:
+    fabric, trainable, optimizer, stage, config, progress = machinery
+    instances = config.sampler.instances if labels.kind == "clusters" else config.warmup.instances
+    clusters_per_batch = max(1, config.sampler.batch_size // instances)
+    if labels.clusters < clusters_per_batch:
+        logger.warning(
+            "epoch %d: %d clusters are fewer than the %d of a batch: batches have %d images instead of %d",
+            epoch,
+            labels.clusters,
+            clusters_per_batch,
+            labels.clusters * instances,
+            config.sampler.batch_size,
+        )
+    # One stream per purpose: drawing more of one never shifts the other.
+    sampling, augmenting = (np.random.default_rng(stream) for stream in _streams(config.seed, epoch))
+    batches = sample_batches(
+        labels.labels,
+        stage.train.split.cameras,
+        clusters_per_batch=clusters_per_batch,
+        instances=instances,
+        batches=config.training.iterations,
+        rng=sampling,
+    )
+
+    def transform(pixels: Tensor) -> Tensor:
+        return augment(pixels, augmenting, config.augmentation, mean=config.data.mean, std=config.data.std)
+
+    return train_epoch(
+        fabric,
+        trainable,
+        criterion,
+        optimizer,
+        batches,
+        pixels=stage.train.pixels,
+        labels=labels.labels,
+        augment=transform,
+        skip_limit=config.training.skip_limit,
+        steps=config.training.iterations,
+        progress=progress,
+    )
+
+
+def _evaluate(machinery: _Machinery) -> dict[str, float]:
+    fabric, _, _, stage, config, progress = machinery
+    return evaluate_model(fabric, stage.model, stage.query, stage.gallery, config, progress)
+
+
+def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
+    """Write last.pt, and best.pt after the best evaluation so far."""
+    stage, config = machinery.stage, machinery.config
+    model = {"model": stage.model.state_dict(), "config": config.model_dump_json(), "history": history}
+    run.save_checkpoint("last", {**model, "optimizer": machinery.optimizer.state_dict()})
+    scores = [record["mAP"] for record in history if "mAP" in record]
+    if "mAP" in history[-1] and history[-1]["mAP"] == max(scores):
+        run.save_checkpoint("best", model)
+
+
+def _restore(machinery: _Machinery, checkpoint: dict[str, Any]) -> list[Record]:
+    machinery.stage.model.load_state_dict(checkpoint["model"])
+    machinery.optimizer.load_state_dict(checkpoint["optimizer"])
+    history: list[Record] = checkpoint["history"]
+    return history
+
+
+def _streams(seed: int, epoch: int) -> list[np.random.SeedSequence]:
+    return np.random.SeedSequence([seed, epoch]).spawn(2)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """Seed of the model's own randomness (drop path) in an epoch."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 3)

@@ -1,0 +1,57 @@
+"""What a batch is trained by, built from the parts in `reidkit.memory`."""
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reidkit.backbones import Embeddings
+from reidkit.loop.pseudo_labels import EpochLabels
+from reidkit.memory import ClusterMemory, MemoryConfig, batch_contrast, cluster_centroids
+
+__all__ = ["BatchContrast", "ClusterContrast"]
+
+
+class BatchContrast:
+    """Contrast inside the batch on the feature after the neck; nothing is remembered.
+
+    Args:
+        temperature: Temperature of the softmax over the batch.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self._temperature = temperature
+
+    def __call__(self, embeddings: Embeddings, labels: Tensor) -> Tensor:
+        """Images of equal label attract, all others repel."""
+        return batch_contrast(embeddings.after_neck, labels, temperature=self._temperature)
+
+    def update(self, embeddings: Embeddings, labels: Tensor) -> None:
+        """Nothing to do."""
+
+
+class ClusterContrast:
+    """Cluster contrast on the feature after the neck, with a memory of cluster centroids.
+
+    Args:
+        features: (N, D) float32, L2-normalised, of all training images at the start of the epoch.
+        labels: Their labels.
+        config: Temperature, momentum and update rule of the memory.
+        device: Where the memory lies.
+    """
+
+    def __init__(self, features: NDArray[Any], labels: EpochLabels, config: MemoryConfig, device: torch.device) -> None:
+        centroids = cluster_centroids(torch.from_numpy(features), torch.from_numpy(labels.labels))
+        self.memory = ClusterMemory(
+            centroids, temperature=config.temperature, momentum=config.momentum, update=config.update
+        ).to(device)
+
+    def __call__(self, embeddings: Embeddings, labels: Tensor) -> Tensor:
+        """Cross-entropy over the clusters."""
+        loss: Tensor = self.memory(embeddings.after_neck, labels)
+        return loss
+
+    def update(self, embeddings: Embeddings, labels: Tensor) -> None:
+        """Move the centroids of the batch's clusters."""
+        self.memory.update(embeddings.after_neck, labels)

@@ -1,0 +1,58 @@
+"""Devices and mixed precision, through Fabric."""
+
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from reidkit.errors import ConfigError
+from reidkit.loop.config import Precision
+
+__all__ = ["cpu_has_bf16", "create_fabric", "resolve_precision"]
+
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def create_fabric(device: str, precision: Precision) -> Fabric:
+    """A Fabric on one device.
+
+    Raises:
+        ConfigError: The device does not exist, or cannot compute in the precision.
+    """
+    kind = _device_kind(device)
+    devices: Any = [int(device.partition(":")[2] or 0)] if kind == "cuda" else 1
+    plugin: Any = _PRECISIONS[resolve_precision(kind, precision)]
+    return Fabric(accelerator=kind, devices=devices, precision=plugin)
+
+
+def resolve_precision(kind: str, precision: Precision) -> str:
+    """`32`, `bf16` or `16` for a `cpu` or `cuda` device."""
+    if precision == "auto":
+        if kind == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
+        return "bf16" if cpu_has_bf16() else "32"
+    if precision == "16" and kind == "cpu":
+        raise ConfigError("precision=16 needs a CUDA device; on the CPU choose bf16 or 32")
+    return precision
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
+    from llvmlite.binding import get_host_cpu_features  # a part of numba
+
+    features = get_host_cpu_features()
+    return bool(features.get("avx512bf16") or features.get("amx-bf16"))
+
+
+def _device_kind(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ConfigError(f"device={device!r} is unknown; choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={device!r} does not exist: PyTorch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "devices; choose auto or cpu, or mend the driver"
+        )
+    return kind

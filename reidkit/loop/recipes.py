@@ -1,0 +1,172 @@
+"""Recipes and configurations: recipe < configuration file < command line, checked against one schema."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from reidkit.errors import ConfigError
+from reidkit.loop.config import RunConfig
+
+__all__ = [
+    "default_recipe",
+    "describe_config",
+    "list_recipes",
+    "parse_assignment",
+    "read_recipe",
+    "read_toml",
+    "resolve_config",
+]
+
+MODES = ("usl",)
+_SMALL = "small"
+
+
+def list_recipes() -> list[str]:
+    """Names of all shipped recipes, `mode/name`."""
+    package = resources.files("reidkit")
+    return sorted(
+        f"{mode}/{file.name.removesuffix('.toml')}"
+        for mode in MODES
+        for file in (package / mode / "recipes").iterdir()
+        if file.name.endswith(".toml")
+    )
+
+
+def default_recipe(mode: str, target: str) -> str:
+    """The recipe of a data set, or the one for small image sets of one's own."""
+    named = f"{mode}/{target}"
+    return named if named in list_recipes() else f"{mode}/{_SMALL}"
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings of a shipped recipe.
+
+    Raises:
+        ConfigError: There is no such recipe.
+    """
+    names = list_recipes()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"unknown recipe {name!r}{hint} There are {', '.join(names)}")
+    mode, stem = name.split("/")
+    text = (resources.files("reidkit") / mode / "recipes" / f"{stem}.toml").read_text(encoding="utf-8")
+    settings = tomllib.loads(text)
+    settings["recipe"] = {**settings.get("recipe", {}), "name": name}
+    settings["mode"] = mode
+    return settings
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Settings from a file.
+
+    Raises:
+        ConfigError: The file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """`section.name=value` as nested settings; the value is TOML, or a plain string where it is not.
+
+    Raises:
+        ConfigError: There is no `=` or no name.
+    """
+    key, equals, value = text.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"--set {text!r} is not of the form section.name=value, such as clustering.eps=0.5")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for name in reversed(names):
+        parsed = {name: parsed}
+    return dict(parsed)
+
+
+def resolve_config(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
+    """Merge settings, later layers winning, and check them.
+
+    Raises:
+        ConfigError: A name is unknown or a value is out of bounds; all problems are named.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        config = RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
+    if config.sampler.batch_size % config.sampler.instances:
+        raise ConfigError(
+            f"sampler.batch_size={config.sampler.batch_size} is not a multiple of sampler.instances="
+            f"{config.sampler.instances}; a batch holds P clusters x K instances"
+        )
+    return config
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _explain(problem: Any) -> str:
+    """One problem of a configuration in the words of its user."""
+    location = [str(part) for part in problem["loc"]]
+    name = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_names(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"unknown setting {name}{hint}; known here: {', '.join(known)}"
+    return f"{name}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _known_names(section: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in section:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)
+
+
+def describe_config(config: RunConfig) -> str:
+    """A configuration as TOML, with the meaning of each setting above it."""
+    top, sections = [], []
+    for name, field in RunConfig.model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            heading = (type(value).__doc__ or "").splitlines()[0]
+            sections.append("\n".join([f"# {heading}", f"[{name}]", *_described_fields(value)]))
+        else:
+            top += _described(name, value, field.description)
+    return "\n\n".join(["\n".join(top), *sections])
+
+
+def _described_fields(settings: BaseModel) -> list[str]:
+    fields = type(settings).model_fields.items()
+    return [line for name, field in fields for line in _described(name, getattr(settings, name), field.description)]
+
+
+def _described(name: str, value: Any, description: str | None) -> list[str]:
+    lines = [f"# {line}" for line in (description or "").splitlines()]
+    # TOML has no null: a setting that is left to the program is shown, but commented out.
+    setting = f"# {name} is not set" if value is None else tomli_w.dumps({name: value}).strip()
+    return [*lines, setting]

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from reidkit.datasets import AugmentationConfig, augment, normalise
+from reidkit.datasets.augmentation import AugmentationParameters, apply_augmentation, draw_augmentation
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
+EVERYTHING = AugmentationConfig(pad=3, brightness=0.3, contrast=0.3, saturation=0.3, colour_cast=0.2, erasing=0.7)
+NOTHING = AugmentationConfig(flip=0, pad=0, erasing=0)
+
+
+def pixels(batch: int = 6, height: int = 12, width: int = 8) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (batch, 3, height, width), dtype=np.uint8))
+
+
+def one_by_one(images: torch.Tensor, drawn: AugmentationParameters, config: AugmentationConfig) -> torch.Tensor:
+    """The same augmentation, image by image, with torchvision's operations."""
+    results = []
+    for index, image in enumerate(images):
+        shown = tv.horizontal_flip(image) if drawn.flip[index] else image
+        shown = tv.pad(shown, [config.pad] * 4)
+        top, left = (int(value) for value in drawn.offset[index])
+        shown = tv.crop(shown, top, left, *image.shape[1:]).float() / 255
+        shown = (shown * torch.from_numpy(drawn.gain[index])[:, None, None]).clamp(0, 1)
+        shown = tv.adjust_contrast(shown, float(drawn.contrast[index]))
+        shown = tv.adjust_saturation(shown, float(drawn.saturation[index]))
+        shown = tv.normalize(shown, list(MEAN), list(STD))
+        fill = torch.tensor(config.erasing_fill)[:, None, None]
+        results.append(tv.erase(shown, *(int(value) for value in drawn.box[index]), fill))
+    return torch.stack(results)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_torchvision_image_by_image(seed: int) -> None:
+    images = pixels()
+    drawn = draw_augmentation(6, (12, 8), np.random.default_rng(seed), EVERYTHING)
+    result = apply_augmentation(images, drawn, EVERYTHING, mean=MEAN, std=STD)
+    torch.testing.assert_close(result, one_by_one(images, drawn, EVERYTHING), atol=2e-5, rtol=0)
+
+
+def test_no_augmentation_is_normalisation() -> None:
+    images = pixels()
+    result = augment(images, np.random.default_rng(0), NOTHING, mean=MEAN, std=STD)
+    torch.testing.assert_close(result, normalise(images, MEAN, STD))
+    expected = (images.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    torch.testing.assert_close(result, expected)
+
+
+def test_input_is_untouched_and_the_seed_decides() -> None:
+    images = pixels()
+    before = images.clone()
+    first, second = (augment(images, np.random.default_rng(3), EVERYTHING, mean=MEAN, std=STD) for _ in range(2))
+    assert torch.equal(images, before)
+    assert torch.equal(first, second)
+
+
+def test_the_distributions_are_those_of_the_settings() -> None:
+    config = AugmentationConfig(flip=0.5, pad=10, erasing=0.5)
+    drawn = draw_augmentation(20_000, (256, 128), np.random.default_rng(0), config)
+    assert drawn.flip.mean() == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_array_equal(np.unique(drawn.offset), np.arange(21))
+    erased = drawn.box[drawn.box[:, 2] > 0]
+    assert len(erased) / 20_000 == pytest.approx(0.5, abs=0.02)
+    area = erased[:, 2] * erased[:, 3] / (256 * 128)
+    aspect = erased[:, 2] / erased[:, 3]
+    assert 0.018 < area.min() < 0.03
+    assert 0.35 < area.max() < 0.41
+    assert 0.28 < aspect.min() < 0.4
+    assert 2.9 < aspect.max() < 3.4
+    assert (erased[:, 0] + erased[:, 2] <= 256).all()
+    assert (erased[:, 1] + erased[:, 3] <= 128).all()
+
+
+def test_a_crop_of_a_padded_image_shows_black_borders() -> None:
+    config = AugmentationConfig(flip=0, pad=4, erasing=0)
+    drawn = draw_augmentation(1, (12, 8), np.random.default_rng(0), config)._replace(offset=np.array([[0, 0]]))
+    result = apply_augmentation(torch.full((1, 3, 12, 8), 255, dtype=torch.uint8), drawn, config, mean=MEAN, std=STD)
+    black, white = normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1), MEAN, STD)
+    torch.testing.assert_close(result[0, :, :4], black.expand(3, 4, 8))
+    torch.testing.assert_close(result[0, :, 4:, 4:], white.expand(3, 8, 4))

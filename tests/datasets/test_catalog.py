@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from reidkit.datasets import CATALOG, SyntheticConfig, find_root, load_dataset, synthetic_config
+from reidkit.errors import ConfigError, DataError
+from tests.datasets.test_market import make
+
+NAMES = {"train": ["0001_c1_0.jpg"], "query": ["0002_c1_0.jpg"], "gallery": ["0002_c2_0.jpg"]}
+
+
+@pytest.mark.parametrize(
+    "place", ["market1501", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market/a/b", "."]
+)
+def test_market_is_found_wherever_archives_put_it(tmp_path: Path, place: str) -> None:
+    root = make(tmp_path / place, **NAMES)
+    found = find_root(CATALOG["market"], tmp_path)
+    assert found is not None
+    assert found.samefile(root)
+    assert load_dataset("market", tmp_path).version == "Market-1501"
+
+
+def test_archive_leftovers_are_passed_over(tmp_path: Path) -> None:
+    make(tmp_path / "market" / "__MACOSX", **NAMES)
+    assert find_root(CATALOG["market"], tmp_path) is None
+
+
+def test_reorganised_msmt17_loads(tmp_path: Path) -> None:
+    make(tmp_path / "msmt17", train=["0001_c15_0.jpg"], query=["0002_c01_0.jpg"], gallery=["0002_c02_0.jpg"])
+    dataset = load_dataset("msmt17", tmp_path)
+    assert dataset.version == "re-organised, Market-1501 layout"
+    assert dataset.train.cameras.tolist() == [14]
+
+
+def test_folders_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make(tmp_path / "mine", **NAMES)
+    assert load_dataset(str(root)).name == "mine"
+    assert load_dataset("mine", tmp_path).root == root
+    monkeypatch.setenv("REIDKIT_DATA", str(tmp_path))
+    assert load_dataset("mine").root == root
+
+
+def test_missing_msmt17_says_where_to_ask_and_where_to_put_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"MSMT17 was not found; looked at .*on request by its authors.*Put it into"):
+        load_dataset("msmt17", tmp_path / "nowhere")
+
+
+def test_an_unknown_name_lists_what_exists_and_where_it_looked(tmp_path: Path) -> None:
+    make(tmp_path / "zoo", **NAMES)
+    with pytest.raises(DataError, match=r"'markt' \(did you mean 'market'\?\).*synthetic, market, msmt17.*\(zoo\)"):
+        load_dataset("markt", tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        load_dataset("zebra", tmp_path / "nowhere")
+
+
+def test_a_folder_in_another_layout_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="not in Market-1501 layout"):
+        load_dataset(str(tmp_path / "photos"))
+
+
+def test_synthetic_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REIDKIT_CACHE", str(tmp_path))
+    config = SyntheticConfig(
+        train_identities=2, test_identities=2, images_per_camera=1, distractors=0, height=32, width=16
+    )
+    first = load_dataset("synthetic", synthetic=config)
+    times = [path.stat().st_mtime_ns for path in first.train.paths]
+    again = load_dataset("synthetic", synthetic=config)
+    assert [path.stat().st_mtime_ns for path in again.train.paths] == times
+    assert first.root.is_relative_to(tmp_path)
+    other = load_dataset("synthetic", synthetic=config.model_copy(update={"seed": 1}))
+    assert other.root != first.root
+
+
+def test_bad_synthetic_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match="cameras=0"):
+        synthetic_config({"cameras": 0})

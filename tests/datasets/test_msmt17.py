@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reidkit.datasets import load_dataset
+from reidkit.datasets.msmt17 import MSMT17_LISTS, load_msmt17
+from reidkit.errors import DataError
+
+LINES = {
+    "list_train.txt": ["0000/0000_000_01_0303morning_0008_0.jpg 0", "0001/0001_000_15_0303noon_0001_0.jpg 1"],
+    "list_val.txt": ["0000/0000_001_02_0303morning_0008_0.jpg 0"],
+    "list_query.txt": ["0000/0000_000_03_0303morning_0008_0.jpg 0"],
+    "list_gallery.txt": ["0000/0000_000_04_0303morning_0008_0.jpg 0", "0001/0009_000_04_0303morning_0008_0.jpg 1"],
+}
+
+
+def make(root: Path, folders: tuple[str, str] = ("train", "test")) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    for listing, lines in LINES.items():
+        (root / listing).write_text("\n".join(lines) + "\n")
+        folder = root / folders[listing in MSMT17_LISTS[2:]]
+        for line in lines:
+            path = folder / line.split()[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"not decoded here")
+    return root
+
+
+@pytest.mark.parametrize(("version", "folders"), [("V1", ("train", "test")), ("V2", ("mask_train_v2", "mask_test_v2"))])
+def test_both_versions(tmp_path: Path, version: str, folders: tuple[str, str]) -> None:
+    dataset = load_msmt17(make(tmp_path, folders))
+    assert dataset.version == f"{version}, train + val"
+    np.testing.assert_array_equal(dataset.train.identities, [0, 1, 0])
+    np.testing.assert_array_equal(dataset.train.cameras, [0, 14, 1])
+    np.testing.assert_array_equal(dataset.gallery.identities, [0, 1])  # from the list, not from the name
+    assert all(path.exists() for path in dataset.query.paths)
+
+
+def test_found_by_name_below_the_data_root(tmp_path: Path) -> None:
+    root = make(tmp_path / "MSMT17_V1" / "MSMT17_V1")
+    assert load_dataset("msmt17", tmp_path).root == root
+
+
+def test_mixed_versions_are_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "mask_train_v2").mkdir()
+    with pytest.raises(DataError, match="holds folders of both V1 and V2"):
+        load_msmt17(tmp_path)
+
+
+def test_a_list_that_names_absent_files_is_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "test" / LINES["list_query.txt"][0].split()[0]).unlink()
+    with pytest.raises(DataError, match=r"list_query.txt names .*0000_000_03.*which does not exist"):
+        load_msmt17(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["nonsense", "0000/0000_000.jpg 0", "0000/0000_000_xx_a.jpg 0", "a_b_01_c.jpg zero"])
+def test_a_line_that_is_not_understood_is_named(tmp_path: Path, line: str) -> None:
+    make(tmp_path)
+    (tmp_path / "list_val.txt").write_text(line + "\n")
+    with pytest.raises(DataError, match=r"list_val\.txt, line 1"):
+        load_msmt17(tmp_path)
+
+
+def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "list_gallery.txt").unlink()
+    with pytest.raises(DataError, match=r"list_gallery\.txt cannot be read"):
+        load_msmt17(tmp_path)
