@@ -3,10 +3,65 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import DBSCAN
 from sklearn.metrics import average_precision_score
 
 Array = NDArray[Any]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# clustering
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def unit_vectors(features: ArrayLike) -> NDArray[np.float32]:
+    """Features (N, D) scaled to unit length; zero stays zero."""
+    x = np.asarray(features, np.float64)
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return (x / np.where(norm > 0, norm, 1)).astype(np.float32)
+
+
+def nearest_neighbours(features: ArrayLike, k: int) -> NDArray[np.int64]:
+    """R_k (N, min(k, N)): the point itself, then the others by falling float32 similarity, equal ones by index."""
+    x = unit_vectors(features).astype(np.float64)
+    similarity = (x @ x.T).astype(np.float32)
+    np.fill_diagonal(similarity, np.inf)
+    return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+
+
+def jaccard_distance(features: ArrayLike, k1: int, k2: int) -> NDArray[np.float32]:
+    """Distances d (N, N), step by step (Zhong et al., CVPR 2017, section 3)."""
+    x = unit_vectors(features)
+    n = len(x)
+    ranked = nearest_neighbours(features, k1)
+
+    def reciprocal(k: int) -> list[set[int]]:
+        near = [set(map(int, row[:k])) for row in ranked]
+        return [{j for j in near[i] if i in near[j]} for i in range(n)]
+
+    full, half = reciprocal(k1), reciprocal(round(k1 / 2) + 1)
+    weights = np.zeros((n, n), np.float32)
+    for i in range(n):
+        expanded = set(full[i])
+        for j in full[i]:
+            if 3 * len(half[j] & full[i]) > 2 * len(half[j]):
+                expanded |= half[j]
+        members = sorted(expanded)
+        closeness = np.exp(-(2 - 2 * (x[members] @ x[i])))
+        weights[i, members] = closeness / closeness.sum()
+    weights = np.stack([weights[ranked[i, :k2]].mean(axis=0) for i in range(n)])
+    distance = np.empty((n, n), np.float32)
+    for i in range(n):
+        overlap = np.minimum(weights[i], weights).sum(axis=1)
+        distance[i] = np.maximum(1 - overlap / (2 - overlap), 0)
+    return distance
+
+
+def dbscan(distance: ArrayLike, eps: float, min_samples: int) -> NDArray[np.int64]:
+    """Labels (N,) of DBSCAN on dense distances (N, N)."""
+    model = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed")
+    return np.asarray(model.fit_predict(np.asarray(distance)), np.int64)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -36,6 +91,20 @@ def cluster_memory_step(
         moved = momentum * updated[label] + (1 - momentum) * unit
         updated[label] = moved / np.linalg.norm(moved)
     return float(np.mean(losses)), updated
+
+
+def batch_contrast(features: Array, labels: Array, *, temperature: float) -> float:
+    """Supervised contrastive loss, one anchor and one partner at a time (Khosla et al., equation 2)."""
+    units = unit_vectors(features)
+    losses = []
+    for anchor in range(len(labels)):
+        others = [image for image in range(len(labels)) if image != anchor]
+        partners = [image for image in others if labels[image] == labels[anchor]]
+        total = sum(np.exp(units[anchor] @ units[other] / temperature) for other in others)
+        shares = [np.exp(units[anchor] @ units[partner] / temperature) / total for partner in partners]
+        if shares:
+            losses.append(-np.mean(np.log(shares)))
+    return float(np.mean(losses)) if losses else 0.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """One run's configuration: the settings of all rooms, joined."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from reidkit.backbones import BackboneConfig
 from reidkit.clustering import ClusteringConfig
@@ -94,7 +94,7 @@ class TrainingConfig(Settings):
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
-    precision: Precision = "auto"
+    precision: Annotated[Precision, BeforeValidator(str)] = "auto"
     """`32`, `bf16`, `16`; `auto` is bf16 where the device computes in it, else 16 on CUDA and 32 on the CPU."""
 
     skip_limit: int = Field(10, ge=0)

@@ -1,0 +1,28 @@
+"""Backbones: images to features. ViTs with the IBN convolution stem, timm's models, the neck, checkpoint formats.
+
+`create_backbone` makes one by name, `EmbeddingModel` adds the neck, `load_weights` reads every published layout.
+"""
+
+from reidkit.backbones.checkpoints import LoadReport, load_weights, read_checkpoint
+from reidkit.backbones.config import BackboneConfig
+from reidkit.backbones.embedding import EmbeddingModel, Embeddings
+from reidkit.backbones.factory import create_backbone
+from reidkit.backbones.formats import Architecture, infer_architecture, to_supervised_layout, to_usl_layout
+from reidkit.backbones.pooling import GeM
+from reidkit.backbones.positions import resize_position_embedding
+
+__all__ = [
+    "Architecture",
+    "BackboneConfig",
+    "EmbeddingModel",
+    "Embeddings",
+    "GeM",
+    "LoadReport",
+    "create_backbone",
+    "infer_architecture",
+    "load_weights",
+    "read_checkpoint",
+    "resize_position_embedding",
+    "to_supervised_layout",
+    "to_usl_layout",
+]

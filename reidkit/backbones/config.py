@@ -1,0 +1,34 @@
+"""The settings of a backbone."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from reidkit.config import Settings
+
+__all__ = ["BackboneConfig"]
+
+
+class BackboneConfig(Settings):
+    """Which backbone, and the weights that it starts from: the arguments of `create_backbone`."""
+
+    name: str = "vit_small_ics"
+    """vit_tiny, vit_small, vit_base, each with _ics for the IBN convolution stem, or any name of timm's."""
+
+    image_size: tuple[PositiveInt, PositiveInt] = (256, 128)
+    """Height and width of the images in pixels; a ViT needs multiples of its patch, 16."""
+
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Stochastic depth of the last block, growing from 0 in the first; 0 is off."""
+
+    embed_dim: PositiveInt | None = None
+    """Width of a ViT; None is the name's own."""
+
+    depth: PositiveInt | None = None
+    """Blocks of a ViT; None is the name's own."""
+
+    num_heads: PositiveInt | None = None
+    """Attention heads of a ViT, a divisor of its width; None is the name's own, or one per 64 of embed_dim."""
+
+    pretrained: str = ""
+    """First weights: "" is random, "timm" those that timm publishes under the name, else the path of a checkpoint."""

@@ -1,0 +1,134 @@
+"""Backbones by name: the ViTs of the paper, with and without its stem, and every model that timm knows."""
+
+import difflib
+from os import PathLike
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from reidkit.backbones.checkpoints import load_weights
+from reidkit.backbones.pooling import GeM
+from reidkit.backbones.vit import STEM, WIDTHS, create_vit, is_own_vit
+from reidkit.errors import CheckpointError, ConfigError
+
+__all__ = ["create_backbone"]
+
+_PUBLISHED = "timm"
+
+
+def create_backbone(
+    name: str,
+    *,
+    image_size: tuple[int, int] = (256, 128),
+    drop_path: float = 0.0,
+    embed_dim: int | None = None,
+    depth: int | None = None,
+    num_heads: int | None = None,
+    pretrained: bool | str | PathLike[str] = False,
+) -> nn.Module:
+    """Create a backbone: a module from images (B, 3, H, W) to features (B, D), which are not L2-normalised.
+
+    ViTs return the class token after the last LayerNorm (timm's other transformers, their own pooled feature); CNNs
+    the generalised mean of their last feature map. The module has `feature_dim` (D) and `image_size` (H, W). Its
+    parameters bear timm's names.
+
+    Args:
+        name: `vit_tiny`, `vit_small`, `vit_base`, each with `_ics` for the IBN convolution stem (TransReID-SSL, arXiv
+            2111.12084), or a name of timm's: `resnet50`, `vit_small_patch16_224.dino`, `hf-hub:OWNER/MODEL`.
+        image_size: Height and width in pixels. A ViT takes only these, multiples of its patch.
+        drop_path: Stochastic depth, 0 to below 1; active in training only.
+        embed_dim: Width D of a ViT; None is the name's own, as for the next two.
+        depth: Number of blocks.
+        num_heads: Number of attention heads.
+        pretrained: False or "" starts from random weights; True or "timm" from those that timm publishes under the
+            name, positions resized; anything else is the path of a checkpoint, read by `load_weights`.
+
+    Raises:
+        ConfigError: An unknown name, or arguments that do not fit it.
+        CheckpointError: The weights cannot be downloaded or read, or are those of another model.
+    """
+    shape = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
+    for key, value in {"height": image_size[0], "width": image_size[1], **shape}.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{key}={value} of backbone {name!r} is below 1; give a positive number")
+    if not 0.0 <= drop_path < 1.0:
+        raise ConfigError(f"drop_path={drop_path} is outside [0, 1); 0.1 to 0.3 is usual, 0 turns it off")
+    weights = _PUBLISHED if pretrained is True else str(pretrained or "")
+    if not is_own_vit(name):
+        model = _timm_model(name, image_size, weights == _PUBLISHED, drop_path_rate=drop_path or None, **shape)
+        _describe(model, _pool_feature_map(model, name, image_size), image_size)
+    else:
+        model = create_vit(name, image_size=image_size, drop_path=drop_path, **shape)
+        _describe(model, embed_dim or WIDTHS[name.removesuffix(STEM)], image_size)
+        if weights == _PUBLISHED:
+            model.load_state_dict(_published_vit(name, image_size, shape).state_dict())
+    if weights and weights != _PUBLISHED:
+        load_weights(model, weights)
+    return model
+
+
+def _describe(model: Any, feature_dim: int, image_size: tuple[int, int]) -> None:
+    model.feature_dim, model.image_size = feature_dim, tuple(image_size)
+
+
+def _published_vit(name: str, image_size: tuple[int, int], shape: dict[str, int | None]) -> nn.Module:
+    """Create timm's twin of one of our ViTs, with its ImageNet weights."""
+    if name.endswith(STEM):
+        raise ConfigError(
+            f"timm publishes no weights for {name!r}; give the path of a checkpoint, such as "
+            "vit_small_ics_cfs_lup.pth of TransReID-SSL, or leave `pretrained` empty"
+        )
+    return _timm_model(f"{name}_patch16_224", image_size, True, **shape)
+
+
+def _timm_model(name: str, image_size: tuple[int, int], pretrained: bool, **options: Any) -> nn.Module:
+    """Create a model by timm's name, without a classifier."""
+    remote = ":" in name
+    if not remote and not timm.is_model(name):
+        close = difflib.get_close_matches(name, [*WIDTHS, *(own + STEM for own in WIDTHS), *timm.list_models()], n=4)
+        advice = f"did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists what timm has"
+        raise ConfigError(f"unknown backbone {name!r}; {advice}")
+    options = {"num_classes": 0, "pretrained": pretrained} | options
+    try:
+        try:
+            return timm.create_model(name, img_size=image_size, **options)
+        except TypeError:  # not a model of one image size
+            return timm.create_model(name, **options)
+    except Exception as error:  # timm, its models and the hub's client raise what they like: all become ours
+        if (remote or pretrained) and not isinstance(error, TypeError):
+            raise CheckpointError(
+                f"timm could not get the weights of {name!r} ({error}); check the network and the name, or download "
+                "the weights elsewhere and give their path as `pretrained`"
+            ) from error
+        given = {key: value for key, value in options.items() if value is not None}
+        raise ConfigError(
+            f"timm could not create {name!r} for {image_size[0]}x{image_size[1]} images with {given} ({error}); "
+            "leave out what it does not know or take another size"
+        ) from error
+
+
+@torch.no_grad()
+def _pool_feature_map(model: Any, name: str, image_size: tuple[int, int]) -> int:
+    """Replace the pooling of a model whose features are a map (B, C, h, w) by GeM; return the size D of its feature."""
+    image = torch.zeros(1, 3, *image_size, device=next(model.parameters()).device)
+    try:
+        features = model.eval().forward_features(image)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"{name!r} cannot take images of {image_size[0]}x{image_size[1]} ({error}); take larger ones"
+        ) from error
+    if features.ndim == 4 and features.shape[1] == model.num_features:
+        model.reset_classifier(0, "")
+        # A hook and not a wrapper: the parameters keep timm's names, and with them every checkpoint layout.
+        model.gem = GeM()
+        model.register_forward_hook(_apply_gem)
+    feature: Tensor = model(image)
+    model.train()
+    return feature.shape[1]
+
+
+def _apply_gem(model: Any, _: tuple[Tensor, ...], feature_map: Tensor) -> Tensor:
+    pooled: Tensor = model.gem(feature_map)
+    return pooled

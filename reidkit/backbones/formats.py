@@ -1,0 +1,190 @@
+"""The layouts of checkpoints, in both directions.
+
+| layout     | keys of the weights                                        | held under           | neck           |
+|------------|------------------------------------------------------------|----------------------|----------------|
+| reidkit    | `backbone.NAME`, `bottleneck.*`                            | `model` or nothing   | read           |
+| usl        | `NAME`, `bottleneck.*`                                     | `state_dict`         | read           |
+| supervised | `base.NAME`, `bottleneck.*`, `classifier.weight`           | nothing              | starts afresh  |
+| dino       | `backbone.NAME`, `head.*`                                  | `teacher`            | starts afresh  |
+| flat       | `NAME`                                                     | nothing, `model`, .. | starts afresh  |
+
+NAME is timm's name of a backbone's parameter. `module.` may stand before every key (DataParallel).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypedDict
+
+from torch import Tensor, nn
+
+from reidkit.backbones.embedding import EmbeddingModel
+from reidkit.backbones.positions import stored_grid
+from reidkit.backbones.stem import PATCH
+from reidkit.backbones.vit import WIDTHS, default_heads
+from reidkit.errors import CheckpointError
+
+__all__ = [
+    "NECK",
+    "Architecture",
+    "Layout",
+    "StoredWeights",
+    "infer_architecture",
+    "is_skipped",
+    "split_checkpoint",
+    "to_supervised_layout",
+    "to_usl_layout",
+]
+
+Layout = Literal["reidkit", "usl", "supervised", "dino", "flat"]
+
+NECK = "bottleneck."
+"""What stands before the names of the neck."""
+
+_CONTAINERS = ("model", "state_dict", "teacher")
+_PARALLEL = "module."
+_SKIPPED = re.compile(r"head|dist|pre_logits|classifier|fc\.")
+
+
+class StoredWeights(NamedTuple):
+    """The weights of a checkpoint, sorted by what they belong to."""
+
+    layout: Layout
+    prefix: str
+    """What stood before each of the backbone's names in the file, `module.` apart."""
+    backbone: dict[str, Tensor]
+    neck: dict[str, Tensor]
+    """`weight`, `bias`, ...; empty where the file has no neck."""
+    rest: dict[str, Tensor]
+    """What is neither, by its name in the file without `module.`: heads and classifiers, if all is well."""
+
+
+class Architecture(TypedDict):
+    """Arguments of `create_backbone`."""
+
+    name: str
+    image_size: tuple[int, int]
+    embed_dim: int
+    depth: int
+    num_heads: int
+
+
+def is_skipped(name: str) -> bool:
+    """Say whether weights of this name are left out on purpose: heads, `dist*`, `pre_logits`, classifiers."""
+    return _SKIPPED.match(name) is not None
+
+
+def split_checkpoint(content: Mapping[str, object]) -> StoredWeights:
+    """Recognise the layout of a checkpoint and sort its weights.
+
+    Args:
+        content: What `read_checkpoint` returns.
+
+    Raises:
+        CheckpointError: There are no weights in it.
+    """
+    container, state = _find_weights(content)
+    if all(key.startswith(_PARALLEL) for key in state):
+        state = {key.removeprefix(_PARALLEL): tensor for key, tensor in state.items()}
+    neck = {key.removeprefix(NECK): tensor for key, tensor in state.items() if key.startswith(NECK)}
+    inner = {key: tensor for key, tensor in state.items() if not key.startswith(NECK)}
+    layout: Layout
+    if any(key.startswith("base.") for key in inner):
+        layout, prefix = "supervised", "base."
+    elif any(key.startswith("backbone.") for key in inner):
+        layout, prefix = ("reidkit" if neck and container != "teacher" else "dino"), "backbone."
+    else:
+        layout, prefix = ("usl" if neck else "flat"), ""
+    return StoredWeights(
+        layout=layout,
+        prefix=prefix,
+        backbone={key.removeprefix(prefix): tensor for key, tensor in inner.items() if key.startswith(prefix)},
+        neck=neck,
+        rest={key: tensor for key, tensor in inner.items() if not key.startswith(prefix)},
+    )
+
+
+def _find_weights(content: Mapping[str, object]) -> tuple[str, dict[str, Tensor]]:
+    """Return the weights and the key that holds them, "" when they lie at the top."""
+    for container in _CONTAINERS:
+        held = content.get(container)
+        if isinstance(held, Mapping) and (state := _tensors(held)):
+            return container, state
+    if state := _tensors(content):
+        return "", state
+    keys = ", ".join(repr(key) for key in list(content)[:8]) or "none"
+    raise CheckpointError(
+        f"there are no weights in the checkpoint: its keys are {keys}; weights lie at the top or under one of "
+        f"{', '.join(_CONTAINERS)}"
+    )
+
+
+def _tensors(held: Mapping[str, object]) -> dict[str, Tensor]:
+    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+
+
+def infer_architecture(content: Mapping[str, object]) -> Architecture:
+    """Say which ViT a checkpoint is of, as arguments of `create_backbone`.
+
+    Width, depth and stem are in the shapes. The number of heads is not: it is taken to be width / 64, as in every
+    model of the table. The image size is that of a grid with h = 2w, w or 3w patches.
+
+    Args:
+        content: What `read_checkpoint` returns, in any layout.
+
+    Raises:
+        CheckpointError: It is no ViT with a class token and patches of 16 x 16.
+    """
+    state = split_checkpoint(content).backbone
+    pos, projection = state.get("pos_embed"), state.get("patch_embed.proj.weight")
+    if pos is None or projection is None or pos.ndim != 3 or projection.ndim != 4:
+        raise CheckpointError(
+            "the checkpoint is not of a ViT: 'pos_embed' (1, T, D) or 'patch_embed.proj.weight' (D, C, h, w) is "
+            "missing; create its backbone by name"
+        )
+    has_stem = "patch_embed.conv.0.weight" in state
+    width, _, *patch = projection.shape
+    if [side * (2 if has_stem else 1) for side in patch] != [PATCH, PATCH]:
+        raise CheckpointError(
+            f"the checkpoint has patches of {patch[0]}x{patch[1]}, not {PATCH}x{PATCH}; create its backbone by a "
+            "timm name"
+        )
+    rows, columns = stored_grid(pos.shape[1] - 1)
+    name = next((name for name, known in WIDTHS.items() if known == width), "vit_tiny")
+    return Architecture(
+        name=name + ("_ics" if has_stem else ""),
+        image_size=(rows * PATCH, columns * PATCH),
+        embed_dim=width,
+        depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
+        num_heads=default_heads(width),
+    )
+
+
+def to_usl_layout(model: EmbeddingModel, *, epoch: int = 0, best_map: float = 0.0) -> dict[str, object]:
+    """Return what a published USL run saves: backbone and neck under `state_dict`, `module.` before each name.
+
+    Args:
+        model: The model; its tensors are shared, not copied.
+        epoch: The number of epochs trained.
+        best_map: The best mAP so far, 0 to 1.
+    """
+    state = {f"{_PARALLEL}{name}": tensor for name, tensor in model.backbone.state_dict().items()}
+    state |= _neck_state(model, _PARALLEL)
+    return {"state_dict": state, "epoch": epoch, "best_mAP": best_map}
+
+
+def to_supervised_layout(model: EmbeddingModel, classifier: nn.Linear | None = None) -> dict[str, Tensor]:
+    """Return what a published supervised run saves: `base.NAME`, `bottleneck.*` and `classifier.weight` (C, D).
+
+    Args:
+        model: The model; its tensors are shared, not copied.
+        classifier: The bias-free layer over the neck's features, if it is to be saved too.
+    """
+    state = {f"base.{name}": tensor for name, tensor in model.backbone.state_dict().items()}
+    state |= _neck_state(model, "")
+    if classifier is not None:
+        state["classifier.weight"] = classifier.weight.detach()
+    return state
+
+
+def _neck_state(model: EmbeddingModel, prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{NECK}{name}": tensor for name, tensor in model.bottleneck.state_dict().items()}

@@ -1,0 +1,84 @@
+"""The ViTs of the paper: timm's `VisionTransformer`, with its own patch projection or the IBN convolution stem."""
+
+from functools import partial
+
+from timm.layers.patch_embed import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from reidkit.backbones.stem import PATCH, ConvStem
+from reidkit.errors import ConfigError
+
+__all__ = ["STEM", "WIDTHS", "create_vit", "default_heads", "is_own_vit"]
+
+WIDTHS = {"vit_tiny": 192, "vit_small": 384, "vit_base": 768}
+"""Width D of each ViT; depth is 12 and a head is 64 wide in all of them."""
+
+STEM = "_ics"
+"""What a ViT's name ends in when it has the IBN convolution stem."""
+
+_DEPTH = 12
+_HEAD_WIDTH = 64
+
+
+def is_own_vit(name: str) -> bool:
+    """Say whether `name` is one of ours: a key of `WIDTHS`, with `_ics` or without."""
+    return name.removesuffix(STEM) in WIDTHS
+
+
+def default_heads(embed_dim: int) -> int:
+    """Return the number of attention heads of a ViT of this width: heads 64 wide, at least one."""
+    return max(1, embed_dim // _HEAD_WIDTH)
+
+
+def create_vit(
+    name: str,
+    *,
+    image_size: tuple[int, int],
+    drop_path: float = 0.0,
+    embed_dim: int | None = None,
+    depth: int | None = None,
+    num_heads: int | None = None,
+) -> nn.Module:
+    """Create one of our ViTs, initialised as in DINO; its feature is the class token after the last LayerNorm.
+
+    Args:
+        name: See `is_own_vit`.
+        image_size: Height and width in pixels, multiples of 16.
+        drop_path: Stochastic depth of the last block, growing from 0 in the first; active in training only.
+        embed_dim: Width D; None is the name's own.
+        depth: Number of blocks; None is 12.
+        num_heads: Attention heads; None is one per 64 of width.
+
+    Raises:
+        ConfigError: The image size or the number of heads does not fit.
+    """
+    if image_size[0] % PATCH or image_size[1] % PATCH:
+        raise ConfigError(
+            f"image_size={image_size[0]}x{image_size[1]} is not a multiple of the {PATCH}-pixel patch of {name!r}; "
+            f"take {_nearest(image_size[0])}x{_nearest(image_size[1])}"
+        )
+    width = embed_dim or WIDTHS[name.removesuffix(STEM)]
+    heads = num_heads or default_heads(width)
+    if width % heads:
+        raise ConfigError(f"embed_dim={width} is not a multiple of num_heads={heads}; change one of them")
+    return VisionTransformer(
+        img_size=image_size,
+        patch_size=PATCH,
+        num_classes=0,
+        embed_dim=width,
+        depth=depth or _DEPTH,
+        num_heads=heads,
+        drop_path_rate=drop_path,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        embed_layer=_stem if name.endswith(STEM) else PatchEmbed,
+    )
+
+
+def _stem(*, img_size: tuple[int, int], embed_dim: int, **_: object) -> ConvStem:
+    """Create the stem from the arguments that timm gives to a patch embedding."""
+    return ConvStem(img_size, embed_dim)
+
+
+def _nearest(side: int) -> int:
+    return max(PATCH, round(side / PATCH) * PATCH)

@@ -1,0 +1,38 @@
+"""Settings of the clustering."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from reidkit.clustering.checks import check_distance, check_neighbourhood
+from reidkit.config import Settings
+
+__all__ = ["ClusteringConfig"]
+
+
+class ClusteringConfig(Settings):
+    """How features become pseudo-labels; `JaccardDBSCAN` takes every field under the same name."""
+
+    eps: float = 0.6
+    """Largest Jaccard distance of neighbours, in (0, 1): 0.6 for Market-1501, 0.7 for MSMT17. Higher merges more."""
+
+    min_samples: int = Field(default=4, ge=1)
+    """Images within eps, the image itself included, that make a core point of a cluster."""
+
+    k1: int = Field(default=30, ge=1)
+    """Nearest neighbours, the image itself included, among which reciprocal ones are sought."""
+
+    k2: int = Field(default=6, ge=1)
+    """Nearest neighbours whose encodings are averaged (query expansion), at most k1; 1 turns it off."""
+
+    backend: Literal["auto", "torch", "faiss"] = "auto"
+    """Library that searches the nearest neighbours; the result is the same. auto: the fastest exact one."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of the clustering; None: every core. The result is the same."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_distance("eps", self.eps)
+        check_neighbourhood(self.k1, self.k2)
+        return self

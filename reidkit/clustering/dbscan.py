@@ -1,0 +1,99 @@
+"""DBSCAN on a sparse graph of distances, in O(edges), with scikit-learn's labels.
+
+Ester et al., "A Density-Based Algorithm for Discovering Clusters" (KDD 1996).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+
+from reidkit.clustering.checks import check_count, check_distance
+from reidkit.clustering.parallel import kernel
+from reidkit.clustering.rows import Rows
+from reidkit.errors import ClusteringError
+
+__all__ = ["dbscan"]
+
+
+def dbscan(graph: Any, *, eps: float, min_samples: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Cluster a graph of distances by density; labels and numbering are scikit-learn's.
+
+    A core point has at least `min_samples` points within `eps`, itself included whether or not the diagonal is stored.
+    Clusters are numbered by their smallest core point. A border point joins the first cluster that reaches it, which
+    is the one of the smallest number. Pairs that are not stored are farther than eps.
+
+    Args:
+        graph: (N, N) sparse distances, symmetric, holding every pair within eps: for a graph from `jaccard_graph`,
+            eps must not exceed its `max_distance`. Explicit zeros are distances of zero.
+        eps: Largest distance of neighbours, in (0, 1), compared in float32.
+        min_samples: Points within eps that make a core point, at least 1.
+
+    Returns:
+        (N,) labels, -1 is noise; (N,) mask of the core points.
+
+    Raises:
+        ClusteringError: The graph is not a square sparse matrix of non-negative distances, or a parameter is outside
+            its range.
+    """
+    bound = check_distance("eps", eps)
+    check_count("min_samples", min_samples)
+    is_sparse, shape = issparse(graph), np.shape(graph)
+    if not is_sparse or len(shape) != 2 or shape[0] != shape[1]:
+        raise ClusteringError(
+            f"DBSCAN needs a square sparse matrix of distances, not {type(graph).__name__} of shape {shape}; "
+            "build one with jaccard_graph"
+        )
+    sparse: csr_array[Any, tuple[int, int]] = csr_array(graph)
+    if not (sparse.data >= 0).all():
+        raise ClusteringError("the graph holds negative distances or NaN; build it with jaccard_graph")
+    rows = Rows(
+        sparse.indptr.astype(np.int64, copy=False),
+        sparse.indices.astype(np.int32, copy=False),
+        sparse.data.astype(np.float32, copy=False),
+    )
+    core = find_core(rows, bound, min_samples)
+    return spread_labels(rows, bound, core), core
+
+
+@kernel
+def find_core(rows: Rows, eps: np.float32, min_samples: int) -> NDArray[np.bool_]:
+    """core_i = 1 + |{ j != i : d_ij <= eps }| >= min_samples. Allocates the mask (N,)."""
+    n = rows.indptr.size - 1
+    core = np.empty(n, np.bool_)
+    for i in range(n):
+        count = 1
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            count += rows.weights[p] <= eps and rows.indices[p] != i
+        core[i] = count >= min_samples
+    return core
+
+
+@kernel
+def spread_labels(rows: Rows, eps: np.float32, core: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Spread one label after the other from the first unlabelled core point, through core points.
+
+    Allocates the labels (N,) and a stack of N.
+    """
+    labels = np.full(core.size, -1, np.int64)
+    stack = np.empty(core.size, np.int64)
+    cluster = 0
+    for seed in range(core.size):
+        if not core[seed] or labels[seed] >= 0:
+            continue
+        labels[seed] = cluster
+        stack[0] = seed
+        height = 1
+        while height > 0:
+            height -= 1
+            i = stack[height]
+            for p in range(rows.indptr[i], rows.indptr[i + 1]):
+                j = rows.indices[p]
+                if rows.weights[p] <= eps and labels[j] < 0:
+                    labels[j] = cluster
+                    if core[j]:
+                        stack[height] = j
+                        height += 1
+        cluster += 1
+    return labels

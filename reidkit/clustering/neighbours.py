@@ -1,0 +1,213 @@
+"""Exact nearest neighbours: fast candidates, ranked anew in one fixed arithmetic.
+
+A blocked matrix product rounds each inner product by up to (D + 2) / 2^24, differently from one backend, tile size and
+thread count to the next. So the products only propose candidates, a few more than asked for. The candidates are ranked
+by `similarity`, and a row whose last neighbour does not stand clear of the candidates' floor by that bound is searched
+again among all points that rounding could have hidden. What comes out is the same on every backend.
+"""
+
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.clustering.checks import check_count, unit_rows
+from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.rows import Rows
+from reidkit.clustering.search import Candidates, search_device, search_faiss, search_processor
+from reidkit.errors import ClusteringError
+
+__all__ = ["fill_similarities", "nearest_neighbours", "search"]
+
+_MARGIN = 16
+_SETTLE_SCORES = 1 << 24
+
+
+class Ranking(NamedTuple):
+    """The K nearest of N points, itself first, then by falling similarity."""
+
+    neighbours: NDArray[np.int32]  # (N, K)
+    last: NDArray[np.float32]  # (N,), similarity of the last neighbour
+
+
+class Doubt(NamedTuple):
+    """Points whose neighbours must be searched again among all N."""
+
+    points: NDArray[np.int64]  # (B,)
+    scores: NDArray[np.float32]  # (B, N), inner products as the backend rounds them
+    floor: NDArray[np.float64]  # (B,), lower scores cannot be neighbours
+
+
+class Best(NamedTuple):
+    """A short list under construction: by falling score, then by rising index."""
+
+    scores: NDArray[np.float32]  # (K,)
+    indices: NDArray[np.int32]  # (K,)
+
+
+def nearest_neighbours(
+    X: Any,  # noqa: N803
+    k: int,
+    *,
+    backend: str = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+) -> NDArray[np.int32]:
+    """Find the exact k nearest neighbours of every feature among all features, by cosine similarity.
+
+    For unit vectors this is the order of Euclidean distance. Each point is its own first neighbour, also among
+    duplicates. The others come by falling similarity x_i . x_j, which is summed in double precision and rounded to
+    float32; equal ones come by rising index. Backend, device, tiles and threads do not change the result.
+
+    Args:
+        X: (N, D) features; they are L2-normalised here, and need not be before.
+        k: Neighbours per point, the point itself included.
+        backend: "torch"; "faiss" (an extra: flat index on the CPU); or "auto", the fastest exact one, which is torch.
+        device: torch's name of the device that computes the products.
+        threads: Threads for all but the products; None takes every core.
+
+    Returns:
+        (N, min(k, N)) indices.
+
+    Raises:
+        ClusteringError: Features that cannot be compared, k < 1, an unknown backend, or one that is not installed.
+    """
+    check_count("k", k)
+    with worker_pool(threads) as pool:
+        return search(unit_rows(X), k, backend=backend, device=device, pool=pool)
+
+
+def search(points: NDArray[np.float32], k: int, *, backend: str, device: str, pool: Executor) -> NDArray[np.int32]:
+    """Find the nearest neighbours of unit vectors, as `nearest_neighbours` describes it.
+
+    Args:
+        points: (N, D) unit vectors.
+        k: Neighbours per point, the point itself included.
+        backend: "auto", "torch" or "faiss".
+        device: torch's name of a device.
+        pool: Threads for the kernels.
+
+    Returns:
+        (N, min(k, N)) indices.
+
+    Raises:
+        ClusteringError: An unknown backend, or one that is not installed.
+    """
+    _check_backend(backend, device)
+    n, dimension = points.shape
+    k = min(k, n)
+    if k == 1:
+        return np.arange(n, dtype=np.int32)[:, None]
+    width = min(k + _MARGIN, n)
+    candidates = _propose(points, width, backend=backend, device=device, pool=pool)
+    ranking = Ranking(np.empty((n, k), np.int32), np.empty(n, np.float32))
+    map_rows(pool, partial(rank, points, candidates.indices, ranking), n)
+    if width < n:
+        _settle(points, candidates.floor, ranking, error=(dimension + 2) / 2**24, pool=pool)
+    return ranking.neighbours
+
+
+def _check_backend(backend: str, device: str) -> None:
+    if backend not in ("auto", "torch", "faiss"):
+        raise ClusteringError(f"backend={backend!r} is unknown; choose 'auto', 'torch' or 'faiss'")
+    if backend == "faiss" and device != "cpu":
+        raise ClusteringError(f"backend='faiss' searches on the CPU, not on device={device!r}; pass backend='torch'")
+
+
+def _propose(points: NDArray[np.float32], width: int, *, backend: str, device: str, pool: Executor) -> Candidates:
+    if backend == "faiss":
+        return search_faiss(points, width)
+    if device == "cpu":
+        return search_processor(points, width, pool)
+    return search_device(points, width, device)
+
+
+def _settle(
+    points: NDArray[np.float32], floor: NDArray[np.float32], ranking: Ranking, *, error: float, pool: Executor
+) -> None:
+    """Search again, among all points, for those whose last neighbour is not clear of the candidates' floor."""
+    doubtful = np.flatnonzero(ranking.last <= floor.astype(np.float64) + error)
+    size = max(1, _SETTLE_SCORES // len(points))
+    for start in range(0, len(doubtful), size):
+        rows = doubtful[start : start + size]
+        doubt = Doubt(rows, points[rows] @ points.T, ranking.last[rows].astype(np.float64) - error)
+        map_rows(pool, partial(rank_doubtful, points, doubt, ranking), len(rows), smallest=1)
+
+
+@kernel
+def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
+    """Inner product of two (D,) vectors, summed in double precision, rounded to float32. Allocates nothing."""
+    total = 0.0
+    for d in range(a.size):
+        total += np.float64(a[d]) * np.float64(b[d])
+    return np.float32(total)
+
+
+@kernel
+def insert(best: Best, count: int, score: np.float32, index: int) -> int:
+    """Insert (score, index) into the first `count` entries of a list of K; return the new count. Allocates nothing."""
+    place = count
+    while place > 0:
+        other = best.scores[place - 1]
+        if other > score or (other == score and best.indices[place - 1] < index):
+            break
+        if place < best.scores.size:
+            best.scores[place] = other
+            best.indices[place] = best.indices[place - 1]
+        place -= 1
+    if place < best.scores.size:
+        best.scores[place] = score
+        best.indices[place] = index
+    return min(count + 1, best.scores.size)
+
+
+@kernel
+def rank(points: NDArray[np.float32], candidates: NDArray[np.int32], ranking: Ranking, start: int, stop: int) -> None:
+    """Rank the candidates (N, M) of points [start, stop) by (-similarity, index), after the point itself.
+
+    Allocates a list of K - 1.
+    """
+    others = ranking.neighbours.shape[1] - 1
+    best = Best(np.empty(others, np.float32), np.empty(others, np.int32))
+    for i in range(start, stop):
+        count = 0
+        for j in candidates[i]:
+            if j != i:
+                count = insert(best, count, similarity(points[i], points[j]), j)
+        store(ranking, i, best)
+
+
+@kernel
+def rank_doubtful(points: NDArray[np.float32], doubt: Doubt, ranking: Ranking, start: int, stop: int) -> None:
+    """Rank all points of a score at or above the floor for the doubtful points [start, stop), as `rank` does.
+
+    Allocates a list of K - 1.
+    """
+    others = ranking.neighbours.shape[1] - 1
+    best = Best(np.empty(others, np.float32), np.empty(others, np.int32))
+    for row in range(start, stop):
+        i = doubt.points[row]
+        count = 0
+        for j in range(points.shape[0]):
+            if doubt.scores[row, j] >= doubt.floor[row] and j != i:
+                count = insert(best, count, similarity(points[i], points[j]), j)
+        store(ranking, i, best)
+
+
+@kernel
+def store(ranking: Ranking, i: int, best: Best) -> None:
+    """Row i of the ranking <- i, then the K - 1 entries of its full list. Allocates nothing."""
+    ranking.neighbours[i, 0] = i
+    for p in range(best.indices.size):
+        ranking.neighbours[i, p + 1] = best.indices[p]
+    ranking.last[i] = best.scores[best.scores.size - 1]
+
+
+@kernel
+def fill_similarities(points: NDArray[np.float32], rows: Rows, first: int) -> None:
+    """Weights of row i <- similarity of point first + i with each index of the row. Allocates nothing."""
+    for i in range(rows.indptr.size - 1):
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            rows.weights[p] = similarity(points[first + i], points[rows.indices[p]])

@@ -1,0 +1,202 @@
+"""Candidates for the nearest neighbours, from blocked float32 products.
+
+Each search returns, per point, the `width` points of the largest inner product as its backend rounds it, in no order,
+and the smallest of these products. `reidkit.clustering.neighbours` ranks them anew and settles what rounding leaves
+open; so the choice of backend, tile size and thread count changes the time and never the result.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.clustering.parallel import kernel, map_rows
+from reidkit.errors import ClusteringError
+
+__all__ = ["Candidates", "search_device", "search_faiss", "search_processor"]
+
+_TILE = 2048
+_DEVICE_TILE = 16384
+_LANES = 32
+
+
+class Candidates(NamedTuple):
+    """Candidate neighbours of N points; while searching, each row is a binary heap with the smallest score first."""
+
+    indices: NDArray[np.int32]  # (N, M)
+    scores: NDArray[np.float32]  # (N, M)
+    floor: NDArray[np.float32]  # (N,), the smallest score of each row: nothing outside the row scores higher
+
+
+class Tile(NamedTuple):
+    """Inner products of a run of points with another run."""
+
+    scores: NDArray[np.float32]  # (rows, columns)
+    row: int  # the first row's point
+    column: int  # the first column's point
+
+
+def search_processor(points: NDArray[np.float32], width: int, pool: Executor) -> Candidates:
+    """Search on the CPU: each product is computed once and offered to both of its points.
+
+    Args:
+        points: (N, D) unit vectors.
+        width: Candidates per point, at most N.
+        pool: Threads for the selection; torch's own threads compute the products.
+    """
+    import torch
+
+    n = len(points)
+    found = Candidates(
+        np.full((n, width), -1, np.int32), np.full((n, width), -np.inf, np.float32), np.full(n, -np.inf, np.float32)
+    )
+    tensor = torch.from_numpy(points)
+    memory = tensor.new_empty(min(n, _TILE) ** 2)
+    with _full_precision("cpu"):
+        for row in range(0, n, _TILE):
+            rows = tensor[row : row + _TILE]
+            for column in range(row, n, _TILE):
+                columns = tensor[column : column + _TILE]
+                scores = memory[: len(rows) * len(columns)].view(len(rows), len(columns))
+                torch.mm(rows, columns.T, out=scores)
+                tile = Tile(scores.numpy(), row, column)
+                map_rows(pool, partial(offer_rows, found, tile), len(rows))
+                if column > row:
+                    map_rows(pool, partial(offer_columns, found, tile), len(columns))
+    return found
+
+
+@kernel
+def offer_rows(found: Candidates, tile: Tile, start: int, stop: int) -> None:
+    """Offer the tile's rows [start, stop) the points of its columns.
+
+    found[row + i] <- the M best of found[row + i] and { (scores[i, j], column + j) }. Allocates nothing.
+    A lane is compared with the floor as a whole first: nearly all lanes lie below it.
+    """
+    width = tile.scores.shape[1]
+    for i in range(start, stop):
+        point = tile.row + i
+        for first in range(0, width, _LANES):
+            last = min(first + _LANES, width)
+            floor = found.floor[point]
+            above = 0
+            for j in range(first, last):
+                above += tile.scores[i, j] > floor
+            if above > 0:
+                for j in range(first, last):
+                    if tile.scores[i, j] > found.floor[point]:
+                        replace_smallest(found, point, tile.scores[i, j], tile.column + j)
+
+
+@kernel
+def offer_columns(found: Candidates, tile: Tile, start: int, stop: int) -> None:
+    """Offer the tile's columns [start, stop) the points of its rows.
+
+    found[column + j] <- the M best of found[column + j] and { (scores[i, j], row + i) }. Allocates nothing.
+    """
+    for i in range(tile.scores.shape[0]):
+        for first in range(start, stop, _LANES):
+            last = min(first + _LANES, stop)
+            above = 0
+            for j in range(first, last):
+                above += tile.scores[i, j] > found.floor[tile.column + j]
+            if above > 0:
+                for j in range(first, last):
+                    if tile.scores[i, j] > found.floor[tile.column + j]:
+                        replace_smallest(found, tile.column + j, tile.scores[i, j], tile.row + i)
+
+
+@kernel
+def replace_smallest(found: Candidates, point: int, score: np.float32, index: int) -> None:
+    """Put (score, index) in place of the smallest entry of the point's heap (M entries). Allocates nothing."""
+    scores = found.scores[point]
+    indices = found.indices[point]
+    hole = 0
+    child = 1
+    while child < scores.size:
+        if child + 1 < scores.size and scores[child + 1] < scores[child]:
+            child += 1
+        if scores[child] >= score:
+            break
+        scores[hole] = scores[child]
+        indices[hole] = indices[child]
+        hole = child
+        child = 2 * hole + 1
+    scores[hole] = score
+    indices[hole] = index
+    found.floor[point] = scores[0]
+
+
+def search_device(points: NDArray[np.float32], width: int, device: str) -> Candidates:
+    """Search on a torch device, tile by tile: device memory is the points and about 0.5 GiB.
+
+    Args:
+        points: (N, D) unit vectors.
+        width: Candidates per point, at most N.
+        device: torch's name of the device: "cuda", "cuda:1", ...
+
+    Raises:
+        ClusteringError: torch does not know the device or cannot use it.
+    """
+    import torch
+
+    n = len(points)
+    try:
+        tensor = torch.from_numpy(points).to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ClusteringError(f"device={device!r} cannot be used: {error}; pass device='cpu'") from error
+    indices = np.empty((n, width), np.int32)
+    scores = np.empty((n, width), np.float32)
+    with _full_precision(tensor.device.type):
+        for row in range(0, n, _TILE):
+            best = tensor.new_empty(min(_TILE, n - row), 0)
+            nearest = best.long()
+            for column in range(0, n, _DEVICE_TILE):
+                tile = tensor[row : row + _TILE] @ tensor[column : column + _DEVICE_TILE].T
+                score, index = tile.topk(min(width, tile.shape[1]))
+                best, nearest = torch.cat([best, score], 1), torch.cat([nearest, index + column], 1)
+                best, order = best.topk(min(width, best.shape[1]))
+                nearest = nearest.gather(1, order)
+            indices[row : row + _TILE] = nearest.cpu().numpy()
+            scores[row : row + _TILE] = best.cpu().numpy()
+    return Candidates(indices, scores, scores[:, -1].copy())
+
+
+def search_faiss(points: NDArray[np.float32], width: int) -> Candidates:
+    """Search with faiss' exact flat index, on the CPU.
+
+    Args:
+        points: (N, D) unit vectors.
+        width: Candidates per point, at most N.
+
+    Raises:
+        ClusteringError: faiss is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise ClusteringError(
+            "backend='faiss' needs faiss, which is not installed; `pip install reidkit[cpu]`, or pass backend='torch'"
+        ) from error
+    index = faiss.IndexFlatIP(points.shape[1])
+    index.add(points)
+    scores, indices = index.search(points, width)
+    return Candidates(indices.astype(np.int32), scores, scores[:, -1].copy())
+
+
+@contextmanager
+def _full_precision(device_type: str) -> Iterator[None]:
+    """Multiply in true float32 (no TF32, no bfloat16, no autocast), whatever the program has allowed elsewhere."""
+    import torch
+
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

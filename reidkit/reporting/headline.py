@@ -1,0 +1,90 @@
+"""The figures at the top of the page: what came out of the run."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from reidkit.reporting.run import Clustering, Epoch, Run
+from reidkit.reporting.wording import count, duration, percent
+
+__all__ = ["Card", "headline", "progress"]
+
+
+class Card(NamedTuple):
+    """One headline figure."""
+
+    label: str
+    value: str
+    """The figure, or a dash where it is not known."""
+    details: list[str]
+    """A few words each."""
+
+
+def headline(run: Run) -> list[Card]:
+    """MAP, Rank-1, clusters, noise and time of a run."""
+    clustered = [epoch for epoch in run.epochs if epoch.kind == "clusters"]
+    return [
+        _accuracy(run.epochs, "mAP", "mAP"),
+        _accuracy(run.epochs, "rank1", "Rank-1"),
+        _clusters(clustered, run.clustering),
+        _noise(clustered, run.clustering),
+        _time(run.epochs),
+    ]
+
+
+def progress(run: Run) -> tuple[bool, str]:
+    """Whether the run is complete, and how far it has come in words."""
+    planned = run.setting("training", "epochs", int)
+    if not run.epochs:
+        return False, "no epoch recorded yet"
+    last = run.epochs[-1].number
+    if planned is None:
+        return False, count(last, "epoch")
+    if last < planned:
+        return False, f"unfinished: {last:,} of {count(planned, 'epoch')}"
+    return True, f"finished: {count(last, 'epoch')}"
+
+
+def _accuracy(epochs: list[Epoch], name: str, label: str) -> Card:
+    scores = {epoch.number: epoch.figures[name] for epoch in epochs if name in epoch.figures}
+    if not scores:
+        return Card(label, "—", ["not evaluated"])
+    last = max(scores)
+    if last == 0:
+        return Card(label, f"{scores[0]:.1f} %", ["before training"])
+    best = max(scores, key=lambda epoch: (scores[epoch], epoch))
+    praise = {best: ", the best"}
+    details = [f"after epoch {last}{praise.get(last, '')}"]
+    details += [f"{scores[0]:.1f} before training{praise.get(0, '')}"] if 0 in scores else []
+    details += [f"best {scores[best]:.1f} after epoch {best}"] if 0 < best < last else []
+    return Card(label, f"{scores[last]:.1f} %", details)
+
+
+def _clusters(clustered: list[Epoch], clustering: Clustering | None) -> Card:
+    if not clustered or "clusters" not in clustered[-1].figures:
+        return Card("Clusters", "—", ["nothing clustered yet"])
+    last = clustered[-1]
+    details = [f"in epoch {last.number}"]
+    if clustering is not None and clustering.epoch == last.number:
+        _, sizes = clustering.clusters
+        details += [f"median size {np.median(sizes):g}", f"largest {sizes.max():,}"] if len(sizes) else []
+    return Card("Clusters", f"{last.figures['clusters']:,.0f}", details)
+
+
+def _noise(clustered: list[Epoch], clustering: Clustering | None) -> Card:
+    if not clustered or "noise" not in clustered[-1].figures:
+        return Card("Noise", "—", ["nothing clustered yet"])
+    last = clustered[-1]
+    details = [f"in epoch {last.number}"]
+    if clustering is not None and clustering.epoch == last.number:
+        details.append(f"{clustering.noise:,} of {count(len(clustering.labels), 'image')}")
+    return Card("Noise", percent(last.figures["noise"]), details)
+
+
+def _time(epochs: list[Epoch]) -> Card:
+    times = {epoch.number: sum(epoch.seconds.values()) for epoch in epochs if epoch.seconds}
+    if not times:
+        return Card("Time", "—", ["not recorded"])
+    trained = [time for number, time in times.items() if number > 0]
+    details = [f"{duration(sum(trained) / len(trained))} an epoch"] if trained else []
+    return Card("Time", duration(sum(times.values())), details)

@@ -1,0 +1,192 @@
+"""Reads a run folder, finished or not: what is missing or damaged becomes a note in words, not an error."""
+
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.errors import RunError
+from reidkit.reporting.wording import count
+
+__all__ = ["Clustering", "Epoch", "Run", "read_run"]
+
+Value = TypeVar("Value")
+
+_UNREADABLE = "is missing or cannot be opened"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One line of metrics.jsonl; epoch 0 is the evaluation before training."""
+
+    number: int
+    kind: str
+    """`clusters`, `instances` (every image a class of its own), or empty in an epoch without training."""
+    figures: dict[str, float]
+    """Every finite number on the line by its name: mAP, rank1 (both per cent), clusters, noise (a share), loss, ..."""
+    seconds: dict[str, float]
+    """Time by stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """The pseudo-labels of one epoch."""
+
+    epoch: int
+    labels: NDArray[np.int64]
+    """(N,) cluster of every image, -1 is noise."""
+    paths: list[str]
+    """N absolute image paths; the images may be gone."""
+
+    @property
+    def clusters(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(C,) labels without noise in ascending order, and (C,) images in each."""
+        labels, sizes = np.unique(self.labels[self.labels >= 0], return_counts=True)
+        return labels, sizes.astype(np.int64)
+
+    @property
+    def noise(self) -> int:
+        """Images without a cluster."""
+        return int((self.labels < 0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run folder holds."""
+
+    folder: Path
+    config: dict[str, Any]
+    """All settings by section; empty if damaged."""
+    environment: dict[str, Any]
+    """Versions and hardware; empty if missing."""
+    epochs: list[Epoch]
+    """In ascending order."""
+    clustering: Clustering | None
+    """Of the last epoch that trained on clusters and whose labels are readable."""
+    notes: list[str]
+    """What is missing or damaged, one sentence each."""
+
+    def setting(self, section: str, name: str, kind: type[Value]) -> Value | None:
+        """One setting, or None where the configuration has none of this kind."""
+        table = self.config.get(section)
+        value = table.get(name) if isinstance(table, dict) else None
+        return value if isinstance(value, kind) else None
+
+
+def read_run(folder: Path) -> Run:
+    """Read everything a report shows, except the images.
+
+    Args:
+        folder: A run folder; the run may be unfinished.
+
+    Raises:
+        RunError: The folder is no run folder.
+    """
+    if not (folder / "config.toml").is_file():
+        raise RunError(
+            f"{folder} is not a run folder (it has no config.toml); name the folder that the training command printed "
+            "as its run folder"
+        )
+    notes: list[str] = []
+    config = _read_table(folder / "config.toml", tomllib.loads, notes)
+    environment = _read_table(folder / "environment.json", json.loads, notes)
+    epochs = _read_epochs(folder / "metrics.jsonl", notes)
+    return Run(folder, config, environment, epochs, _read_clustering(folder, epochs, notes), notes)
+
+
+def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:
+    try:
+        table = parse(path.read_text(encoding="utf-8"))
+    except OSError:
+        notes.append(f"{path.name} {_UNREADABLE}.")
+        return {}
+    except ValueError as error:
+        notes.append(f"{path.name} is damaged ({error}).")
+        return {}
+    if not isinstance(table, dict):
+        notes.append(f"{path.name} is damaged (it holds no table).")
+        return {}
+    return table
+
+
+def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
+    """The lines of metrics.jsonl; of two lines about one epoch the later counts."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    epochs: dict[int, Epoch] = {}
+    damaged: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        epoch = _parse_epoch(line)
+        if epoch is None:
+            damaged.append(number)
+        else:
+            epochs[epoch.number] = epoch
+    if damaged:
+        numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        notes.append(f"metrics.jsonl has damaged lines, which are left out: {numbers}.")
+    return [epochs[number] for number in sorted(epochs)]
+
+
+def _parse_epoch(line: bytes) -> Epoch | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+        return None
+    seconds = record.get("seconds")
+    return Epoch(
+        number=record["epoch"],
+        kind=str(record.get("labels", "")),
+        figures=_numbers(record),
+        seconds=_numbers(seconds) if isinstance(seconds, dict) else {},
+    )
+
+
+def _numbers(record: dict[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value) for name, value in record.items() if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clustering | None:
+    """The newest readable labels among the epochs that trained on clusters."""
+    problems: list[str] = []
+    found = None
+    for epoch in reversed(epochs):
+        if epoch.kind != "clusters":
+            continue
+        result = _load_labels(folder / "labels" / f"epoch_{epoch.number:03d}.npz", epoch.number)
+        if isinstance(result, Clustering):
+            found = result
+            break
+        problems.append(result)
+    if problems:
+        others = f" Those of {count(len(problems) - 1, 'earlier epoch')} cannot be read either." if problems[1:] else ""
+        shown = f"The clusters shown are those of epoch {found.epoch}." if found else "No clusters can be shown."
+        notes.append(f"{problems[0]}{others} {shown}")
+    return found
+
+
+def _load_labels(path: Path, epoch: int) -> Clustering | str:
+    """The labels, or why they cannot be had."""
+    name = f"labels/{path.name}"
+    try:
+        # numpy leaves a file that it opened itself open if it is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            labels, paths = arrays["labels"], arrays["paths"]
+    except OSError:
+        return f"{name} {_UNREADABLE}."
+    except Exception as error:  # damaged files raise many kinds
+        return f"{name} is damaged ({type(error).__name__})."
+    if labels.ndim != 1 or labels.dtype.kind != "i" or paths.shape != labels.shape or paths.dtype.kind != "U":
+        return f"{name} is damaged (it needs as many whole labels as paths)."
+    return Clustering(epoch, labels.astype(np.int64), paths.tolist())

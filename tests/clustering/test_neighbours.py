@@ -1,0 +1,161 @@
+import sys
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from reidkit.clustering import nearest_neighbours, neighbours
+from reidkit.clustering.neighbours import (
+    Best,
+    Doubt,
+    Ranking,
+    fill_similarities,
+    insert,
+    rank,
+    rank_doubtful,
+    similarity,
+    store,
+)
+from reidkit.clustering.rows import Rows
+from reidkit.errors import ClusteringError
+from tests import naive
+from tests.clustering.conftest import Clustered
+from tests.clustering.test_search import FlatIndex
+
+
+@pytest.mark.parametrize("n", [1, 2, 29, 30, 46, 47, 500])
+@pytest.mark.parametrize("k", [1, 2, 30])
+def test_twin(n: int, k: int, clustered: Clustered) -> None:
+    features = clustered(n)
+    found = nearest_neighbours(features, k)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, naive.nearest_neighbours(features, k))
+
+
+def test_twin_beyond_one_tile(clustered: Clustered) -> None:
+    features = clustered(2500, d=16)
+    np.testing.assert_array_equal(nearest_neighbours(features, 10), naive.nearest_neighbours(features, 10))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    features=arrays(np.float64, st.tuples(st.integers(1, 60), st.just(2)), elements=st.integers(-2, 2)),
+    k=st.integers(1, 30),
+)
+def test_twin_with_many_ties(features: Any, k: int) -> None:
+    np.testing.assert_array_equal(nearest_neighbours(features, k), naive.nearest_neighbours(features, k))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -7.5])
+def test_equal_features_come_by_index_after_the_point_itself(value: float) -> None:
+    found = nearest_neighbours(np.full((200, 24), value), 4)
+    np.testing.assert_array_equal(found[:4], [[0, 1, 2, 3], [1, 0, 2, 3], [2, 0, 1, 3], [3, 0, 1, 2]])
+    np.testing.assert_array_equal(found[4:, 1:], np.tile([0, 1, 2], (196, 1)))
+    np.testing.assert_array_equal(found[:, 0], np.arange(200))
+
+
+def test_groups_of_duplicates_larger_than_the_candidates(clustered: Clustered) -> None:
+    features = np.random.default_rng(1).permutation(np.repeat(clustered(12), 50, axis=0))
+    np.testing.assert_array_equal(nearest_neighbours(features, 10), naive.nearest_neighbours(features, 10))
+
+
+def test_close_calls_are_settled(monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
+    features = 1 + 1e-4 * clustered(300)
+    monkeypatch.setattr(neighbours, "_MARGIN", 0)
+    monkeypatch.setattr(neighbours, "_SETTLE_SCORES", 3000)
+    np.testing.assert_array_equal(nearest_neighbours(features, 10), naive.nearest_neighbours(features, 10))
+
+
+def test_backends_devices_and_threads_agree(monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", cast(Any, SimpleNamespace(IndexFlatIP=FlatIndex)))
+    features = clustered(700)
+    expected = nearest_neighbours(features, 20, threads=1)
+    np.testing.assert_array_equal(nearest_neighbours(features, 20, threads=3), expected)
+    np.testing.assert_array_equal(nearest_neighbours(features, 20, backend="torch", device="cpu:0"), expected)
+    np.testing.assert_array_equal(nearest_neighbours(features, 20, backend="faiss"), expected)
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees(clustered: Clustered) -> None:
+    features = clustered(5000)
+    np.testing.assert_array_equal(nearest_neighbours(features, 30, device="cuda"), nearest_neighbours(features, 30))
+
+
+def test_scale_and_precision_of_the_features_do_not_matter(clustered: Clustered) -> None:
+    features = clustered(200)
+    scale = np.random.default_rng(0).integers(-3, 3, (200, 1))
+    expected = nearest_neighbours(features, 8)
+    np.testing.assert_array_equal(nearest_neighbours(features.astype(np.float64), 8), expected)
+    np.testing.assert_array_equal(nearest_neighbours(np.ldexp(features, scale), 8), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k=0 must be an integer of at least 1"),
+        ({"k": 1, "backend": "annoy"}, "backend='annoy' is unknown; choose"),
+        ({"k": 3, "backend": "faiss", "device": "cuda"}, "pass backend='torch'"),
+        ({"k": 3, "threads": 0}, "threads=0"),
+    ],
+)
+def test_parameters_out_of_range(options: dict[str, Any], message: str, clustered: Clustered) -> None:
+    with pytest.raises(ClusteringError, match=message):
+        nearest_neighbours(clustered(5), **options)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_short_list_keeps_the_best(compiled: bool) -> None:
+    run = insert if compiled else cast(Any, insert).py_func
+    random = np.random.default_rng(0)
+    entries = [(np.float32(score), index) for index, score in enumerate(random.integers(0, 5, 40))]
+    for size in (1, 7, 40):
+        best, count = Best(np.empty(size, np.float32), np.empty(size, np.int32)), 0
+        for place in random.permutation(40):
+            count = run(best, count, *entries[place])
+        expected = sorted(entries, key=lambda entry: (-entry[0], entry[1]))[:size]
+        assert count == size
+        assert list(zip(best.scores, best.indices, strict=True)) == expected
+
+
+@pytest.mark.parametrize("doubtful", [True, False])
+def test_kernels_agree_with_their_python(doubtful: bool, clustered: Clustered) -> None:
+    points = naive.unit_vectors(clustered(30))
+    expected = naive.nearest_neighbours(points, 5)
+    for compiled in (True, False):
+        ranking = Ranking(np.zeros((30, 5), np.int32), np.zeros(30, np.float32))
+        if doubtful:
+            doubt = Doubt(np.arange(30), points @ points.T, np.full(30, -1.0))
+            run = rank_doubtful if compiled else cast(Any, rank_doubtful).py_func
+            run(points, doubt, ranking, 0, 30)
+        else:
+            ranker = rank if compiled else cast(Any, rank).py_func
+            ranker(points, np.tile(np.arange(30, dtype=np.int32), (30, 1)), ranking, 0, 30)
+        np.testing.assert_array_equal(ranking.neighbours, expected)
+        last = np.einsum("nd,nd->n", points, points[expected[:, -1]])
+        np.testing.assert_allclose(ranking.last, last, atol=1e-6)
+
+
+def test_small_kernels_agree_with_their_python(clustered: Clustered) -> None:
+    a, b = naive.unit_vectors(clustered(2, d=100))
+    expected = np.float32(a.astype(np.float64) @ b.astype(np.float64))
+    for run in (similarity, cast(Any, similarity).py_func):
+        assert run(a, b) == run(b, a) == expected
+    for run in (store, cast(Any, store).py_func):
+        ranking = Ranking(np.zeros((3, 4), np.int32), np.zeros(3, np.float32))
+        run(ranking, 2, Best(np.array([0.5, 0.25, 0.125], np.float32), np.array([7, 8, 9], np.int32)))
+        assert ranking.neighbours[2].tolist() == [2, 7, 8, 9]
+        assert ranking.last.tolist() == [0, 0, 0.125]
+
+
+def test_similarities_of_sparse_rows(clustered: Clustered) -> None:
+    points = naive.unit_vectors(clustered(30))
+    indptr, indices = np.array([0, 2, 2, 5]), np.array([4, 11, 0, 13, 29], np.int32)
+    expected = [points[11] @ points[j] for j in (4, 11)] + [points[13] @ points[j] for j in (0, 13, 29)]
+    for run in (fill_similarities, cast(Any, fill_similarities).py_func):
+        rows = Rows(indptr, indices, np.zeros(5, np.float32))
+        run(points, rows, 11)
+        np.testing.assert_allclose(rows.weights, expected, atol=1e-6)

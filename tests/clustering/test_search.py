@@ -1,0 +1,159 @@
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from reidkit.clustering import search
+from reidkit.clustering.search import (
+    Candidates,
+    Tile,
+    offer_columns,
+    offer_rows,
+    replace_smallest,
+    search_device,
+    search_processor,
+)
+from reidkit.errors import ClusteringError
+from tests import naive
+from tests.clustering.conftest import Clustered
+
+WIDTH = 9
+
+
+@pytest.fixture
+def pool() -> Iterator[Executor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_TILE", 64)
+    monkeypatch.setattr(search, "_DEVICE_TILE", 100)
+
+
+def check(found: Candidates, points: NDArray[np.float32], width: int) -> None:
+    products = points.astype(np.float64) @ points.T.astype(np.float64)
+    best = np.sort(products, axis=1)[:, ::-1][:, :width]
+    chosen = np.sort(np.take_along_axis(products, found.indices.astype(np.int64), axis=1), axis=1)[:, ::-1]
+    assert all(len(set(row)) == width for row in found.indices.tolist())
+    np.testing.assert_allclose(chosen, best, atol=1e-6)
+    np.testing.assert_allclose(found.floor, best[:, -1], atol=1e-6)
+
+
+@pytest.mark.usefixtures("_small_tiles")
+@pytest.mark.parametrize("n", [9, 63, 64, 65, 300])
+@pytest.mark.parametrize("where", ["processor", "device"])
+def test_the_best_are_found(n: int, where: str, clustered: Clustered, pool: Executor) -> None:
+    points = naive.unit_vectors(clustered(n))
+    found = search_processor(points, WIDTH, pool) if where == "processor" else search_device(points, WIDTH, "cpu")
+    check(found, points, WIDTH)
+
+
+def test_one_tile_may_hold_all(clustered: Clustered, pool: Executor) -> None:
+    points = naive.unit_vectors(clustered(300))
+    check(search_processor(points, 300, pool), points, 300)
+    check(search_device(points, 300, "cpu"), points, 300)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_best(clustered: Clustered) -> None:
+    points = naive.unit_vectors(clustered(5000))
+    check(search_device(points, WIDTH, "cuda"), points, WIDTH)
+
+
+@pytest.mark.parametrize("offer", [offer_rows, offer_columns])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_offers_keep_the_largest(offer: Callable[[Candidates, Tile, int, int], None], compiled: bool) -> None:
+    scores = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
+    found = Candidates(
+        np.full((100, 4), -1, np.int32), np.full((100, 4), -np.inf, np.float32), np.full(100, -np.inf, np.float32)
+    )
+    rows = offer is offer_rows
+    run = offer if compiled else cast(Any, offer).py_func
+    run(found, Tile(scores, 50, 50), 10, 40)
+    for i in range(100):
+        if not 60 <= i < 90:
+            assert (found.indices[i] == -1).all()
+            continue
+        line = scores[i - 50] if rows else scores[:, i - 50]
+        best = np.argsort(-line)[:4]
+        assert set(found.indices[i].tolist()) == set((best + 50).tolist())
+        assert found.floor[i] == found.scores[i].min() == line[best].min()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_replacing_the_smallest_keeps_the_heap(compiled: bool) -> None:
+    run = replace_smallest if compiled else cast(Any, replace_smallest).py_func
+    found = Candidates(
+        np.full((2, 7), -1, np.int32), np.full((2, 7), -np.inf, np.float32), np.full(2, -np.inf, np.float32)
+    )
+    scores = np.random.default_rng(0).permutation(7).astype(np.float32)
+    for index, score in enumerate(scores):
+        run(found, 1, score, index)
+    heap = found.scores[1]
+    assert all(heap[(child - 1) // 2] < heap[child] for child in range(1, 7))
+    np.testing.assert_array_equal(scores[found.indices[1]], heap)
+    assert found.floor.tolist() == [-np.inf, 0]
+
+
+def test_precision_is_full_while_searching_and_restored(
+    monkeypatch: pytest.MonkeyPatch, clustered: Clustered, pool: Executor
+) -> None:
+    seen = []
+    multiply = torch.mm
+
+    def spy(*args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return multiply(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "mm", spy)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        with torch.autocast("cpu", torch.bfloat16):
+            points = naive.unit_vectors(clustered(30))
+            check(search_processor(points, 5, pool), points, 5)
+            check(search_device(points, 5, "cpu"), points, 5)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"]
+
+
+def test_unusable_devices_are_named() -> None:
+    with pytest.raises(ClusteringError, match=r"device='abacus' cannot be used.*pass device='cpu'"):
+        search_device(np.eye(3, dtype=np.float32), 2, "abacus")
+
+
+def test_absent_faiss_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ClusteringError, match=r"pip install reidkit\[cpu\]"):
+        search.search_faiss(np.eye(3, dtype=np.float32), 2)
+
+
+class FlatIndex:
+    """What the search uses of faiss.IndexFlatIP."""
+
+    def __init__(self, dimension: int) -> None:
+        self.points = np.empty((0, dimension), np.float32)
+
+    def add(self, points: NDArray[np.float32]) -> None:
+        self.points = points
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        scores = queries @ self.points.T
+        indices = np.argsort(-scores, axis=1)[:, :k]
+        return np.take_along_axis(scores, indices, axis=1), indices
+
+
+def test_faiss_answers_are_taken_over(monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", cast(Any, SimpleNamespace(IndexFlatIP=FlatIndex)))
+    points = naive.unit_vectors(clustered(80))
+    check(search.search_faiss(points, WIDTH), points, WIDTH)
