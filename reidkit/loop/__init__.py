@@ -1,6 +1,6 @@
 """The alternation itself: epoch, training step, run folder, checkpoints, resume."""
 
-from reidkit.loop.alternation import Stage, alternate
+from reidkit.loop.alternation import Benchmark, Stage, alternate
 from reidkit.loop.config import RunConfig
 from reidkit.loop.criteria import BatchContrast, ClusterContrast
 from reidkit.loop.device import create_fabric
@@ -10,16 +10,26 @@ from reidkit.loop.files import atomic_write
 from reidkit.loop.images import ImageSet, read_split
 from reidkit.loop.model import TrainedModel, build_model, load_model
 from reidkit.loop.progress import Progress
-from reidkit.loop.pseudo_labels import EpochLabels, PseudoLabeler
+from reidkit.loop.pseudo_labels import (
+    EpochLabels,
+    Features,
+    FeatureSource,
+    PseudoLabeler,
+    ground_truth,
+    instances,
+)
 from reidkit.loop.recipes import default_recipe, list_recipes, parse_assignment, read_recipe, read_toml, resolve_config
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.scoring import evaluate_model, evaluate_on
 
 __all__ = [
     "BatchContrast",
+    "Benchmark",
     "ClusterContrast",
     "Criterion",
     "EpochLabels",
+    "FeatureSource",
+    "Features",
     "ImageSet",
     "Progress",
     "PseudoLabeler",
@@ -36,6 +46,8 @@ __all__ = [
     "evaluate_model",
     "evaluate_on",
     "extract",
+    "ground_truth",
+    "instances",
     "list_recipes",
     "load_model",
     "parse_assignment",

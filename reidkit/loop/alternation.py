@@ -1,8 +1,9 @@
 """The alternation: features -> labels -> memory -> training -> evaluation, epoch after epoch."""
 
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,44 +22,57 @@ from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
 from reidkit.loop.optimisation import create_optimizer, learning_rate, set_learning_rate
 from reidkit.loop.progress import Progress
-from reidkit.loop.pseudo_labels import EpochLabels
+from reidkit.loop.pseudo_labels import EpochLabels, Features, FeatureSource
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.scoring import evaluate_model
 
-__all__ = ["Stage", "alternate"]
+__all__ = ["Benchmark", "Stage", "alternate"]
 
 logger = logging.getLogger(__name__)
-
-Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a mode gives to the loop."""
+    """Epochs that train on the same images by the same rule; what a mode gives to the loop."""
 
-    model: EmbeddingModel
+    last_epoch: int
+    """The stage's last epoch, counted from 1 over all stages."""
     train: ImageSet
+    label: Callable[[FeatureSource, int], EpochLabels]
+    """Features at the start of an epoch, and the epoch -> labels of the training images."""
+    criterion: Callable[[FeatureSource, EpochLabels], Criterion]
+    """Features and labels at the start of an epoch -> what its batches are trained by."""
+
+
+class Benchmark(NamedTuple):
+    """What a run is evaluated on."""
+
     query: ImageSet
     gallery: ImageSet
-    label: Callable[[Features, int], EpochLabels]
-    """(N, D) features of the training images and the epoch, counted from 1 -> labels."""
-    criterion: Callable[[Features, EpochLabels], Criterion]
-    """Features and labels at the start of an epoch -> what its batches are trained by."""
 
 
 class _Machinery(NamedTuple):
     """What every epoch works with."""
 
     fabric: Fabric
+    model: EmbeddingModel
     trainable: nn.Module
     optimizer: Optimizer
-    stage: Stage
+    benchmark: Benchmark
     config: RunConfig
     progress: Progress
 
 
 def alternate(
-    fabric: Fabric, stage: Stage, run: RunFolder, config: RunConfig, progress: Progress, *, resume: bool = False
+    fabric: Fabric,
+    model: EmbeddingModel,
+    stages: Sequence[Stage],
+    benchmark: Benchmark,
+    run: RunFolder,
+    config: RunConfig,
+    progress: Progress,
+    *,
+    resume: bool = False,
 ) -> list[Record]:
     """Run the loop to its last epoch.
 
@@ -68,7 +81,9 @@ def alternate(
 
     Args:
         fabric: Device and precision.
-        stage: Model, images, labels and criterion of the mode.
+        model: What is trained.
+        stages: Images, labels and criteria of the mode, in the order of their epochs.
+        benchmark: Query and gallery of the evaluations.
         run: Where everything is written.
         config: All settings.
         progress: Told of everything that happens.
@@ -81,20 +96,23 @@ def alternate(
         TrainingError: The loss was not finite too often.
         RunError: The run folder cannot be read or written.
     """
-    trainable, optimizer = fabric.setup(stage.model, create_optimizer(stage.model, config.optimizer))
-    machinery = _Machinery(fabric, trainable, optimizer, stage, config, progress)
+    trainable, optimizer = fabric.setup(model, create_optimizer(model, config.optimizer))
+    machinery = _Machinery(fabric, model, trainable, optimizer, benchmark, config, progress)
     checkpoint = run.load_checkpoint() if resume else None
     history: list[Record] = [] if checkpoint is None else _restore(machinery, checkpoint)
     run.restore_history(history)
     progress.start_run(len(history), config.training.epochs)
     for epoch in range(len(history), config.training.epochs + 1):
-        record, labels = _run_epoch(machinery, epoch) if epoch else (_first_evaluation(machinery), None)
-        history.append(record)
-        if labels is not None:
+        if epoch == 0:
+            history.append(_first_evaluation(machinery))
+        else:
+            stage = next(stage for stage in stages if epoch <= stage.last_epoch)
+            record, labels = _run_epoch(machinery, stage, epoch)
+            history.append(record)
             run.save_labels(epoch, labels.labels, stage.train.split.paths)
         _save(run, machinery, history)
-        run.append(record)
-        progress.end_epoch(record)
+        run.append(history[-1])
+        progress.end_epoch(history[-1])
     run.close()
     return history
 
@@ -106,22 +124,25 @@ def _first_evaluation(machinery: _Machinery) -> Record:
     return {"epoch": 0, **scores, "seconds": seconds}
 
 
-def _run_epoch(machinery: _Machinery, epoch: int) -> tuple[Record, EpochLabels]:
+def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int) -> tuple[Record, EpochLabels]:
     """One round of the alternation: the figure of the paper, from top to bottom."""
-    fabric, _, optimizer, stage, config, progress = machinery
+    fabric, model, _, optimizer, _, config, progress = machinery
     seconds: dict[str, float] = {}
     torch.manual_seed(_epoch_seed(config.seed, epoch))
     rate = learning_rate(epoch, config.training.epochs, config.optimizer.learning_rate, config.schedule)
     set_learning_rate(optimizer, rate)
 
-    with _timed(seconds, "extract"):
-        features = extract(fabric, stage.model, stage.train.pixels, config, progress)
-    with _timed(seconds, "cluster"):
-        progress.begin("cluster", len(features))
+    @functools.cache  # labels and criterion share one extraction; an epoch that needs none pays for none
+    def features() -> Features:
+        with _timed(seconds, "extract"):
+            return extract(fabric, model, stage.train.pixels, config, progress)
+
+    with _timed(seconds, "label"):
         labels = stage.label(features, epoch)
-    criterion = stage.criterion(features, labels)
+        criterion = stage.criterion(features, labels)
+    seconds["label"] = round(seconds["label"] - seconds.get("extract", 0), 3)
     with _timed(seconds, "train"):
-        result = _train(machinery, criterion, labels, epoch)
+        result = _train(machinery, stage, criterion, labels, epoch)
     scores: dict[str, float] = {}
     if epoch % config.evaluation.every == 0 or epoch == config.training.epochs:
         with _timed(seconds, "evaluate"):
@@ -131,7 +152,7 @@ def _run_epoch(machinery: _Machinery, epoch: int) -> tuple[Record, EpochLabels]:
         "epoch": epoch,
         "labels": labels.kind,
         "clusters": labels.clusters,
-        "noise": labels.noise / len(features),
+        "noise": labels.noise / len(labels.labels),
         "loss": result.loss,
         "learning_rate": rate,
         "skipped": result.skipped,
@@ -142,9 +163,9 @@ def _run_epoch(machinery: _Machinery, epoch: int) -> tuple[Record, EpochLabels]:
     return record, labels
 
 
-def _train(machinery: _Machinery, criterion: Criterion, labels: EpochLabels, epoch: int) -> EpochResult:
-    fabric, trainable, optimizer, stage, config, progress = machinery
-    instances = config.sampler.instances if labels.kind == "clusters" else config.warmup.instances
+def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: EpochLabels, epoch: int) -> EpochResult:
+    fabric, _, trainable, optimizer, _, config, progress = machinery
+    instances = config.warmup.instances if labels.kind == "instances" else config.sampler.instances
     clusters_per_batch = max(1, config.sampler.batch_size // instances)
     if labels.clusters < clusters_per_batch:
         logger.warning(
@@ -185,14 +206,14 @@ def _train(machinery: _Machinery, criterion: Criterion, labels: EpochLabels, epo
 
 
 def _evaluate(machinery: _Machinery) -> dict[str, float]:
-    fabric, _, _, stage, config, progress = machinery
-    return evaluate_model(fabric, stage.model, stage.query, stage.gallery, config, progress)
+    fabric, model, _, _, benchmark, config, progress = machinery
+    return evaluate_model(fabric, model, *benchmark, config, progress)
 
 
 def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
     """Write last.pt, and best.pt after the best evaluation so far."""
-    stage, config = machinery.stage, machinery.config
-    model = {"model": stage.model.state_dict(), "config": config.model_dump_json(), "history": history}
+    config = machinery.config.model_dump_json()
+    model = {"model": machinery.model.state_dict(), "config": config, "history": history}
     run.save_checkpoint("last", {**model, "optimizer": machinery.optimizer.state_dict()})
     scores = [record["mAP"] for record in history if "mAP" in record]
     if "mAP" in history[-1] and history[-1]["mAP"] == max(scores):
@@ -200,7 +221,7 @@ def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
 
 
 def _restore(machinery: _Machinery, checkpoint: dict[str, Any]) -> list[Record]:
-    machinery.stage.model.load_state_dict(checkpoint["model"])
+    machinery.model.load_state_dict(checkpoint["model"])
     machinery.optimizer.load_state_dict(checkpoint["optimizer"])
     history: list[Record] = checkpoint["history"]
     return history

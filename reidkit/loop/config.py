@@ -38,13 +38,17 @@ class RecipeInfo(Settings):
 
 
 class WarmupConfig(Settings):
-    """Instance discrimination before the first clustering: every image is a class of its own (SimCLR)."""
+    """Epochs before the first clustering, for backbones that start from random weights: contrast within the batch."""
 
     epochs: int = Field(0, ge=0)
-    """Epochs; 0 for pre-trained backbones. From random weights the first clusters would be arbitrary."""
+    """How many of the run's epochs; 0 for pre-trained backbones. From random weights first clusters are arbitrary."""
+
+    source: str = ""
+    """Another, labelled data set to learn from, such as `synthetic-b`. Empty: the target's own images without labels,
+    every image a class of its own (SimCLR)."""
 
     instances: int = Field(2, ge=2)
-    """Differently augmented views of an image in a batch."""
+    """Differently augmented views of an image in a batch, where every image is a class of its own."""
 
     temperature: float = Field(0.1, gt=0)
     """Temperature of the softmax over the other images of the batch; logits are cosine / temperature."""
@@ -86,7 +90,7 @@ class TrainingConfig(Settings):
     """How long and on what."""
 
     epochs: int = Field(50, ge=1)
-    """Rounds of feature extraction, clustering and training."""
+    """Rounds of feature extraction, clustering and training, the warm-up's included."""
 
     iterations: int = Field(200, ge=1)
     """Training steps in an epoch."""

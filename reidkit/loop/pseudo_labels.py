@@ -1,16 +1,22 @@
 """Labels of an epoch from the features at its start."""
 
 import logging
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering import ClusteringConfig, JaccardDBSCAN
+from reidkit.errors import DataError
 
-__all__ = ["EpochLabels", "PseudoLabeler"]
+__all__ = ["EpochLabels", "FeatureSource", "Features", "PseudoLabeler", "ground_truth", "instances"]
 
 logger = logging.getLogger(__name__)
+
+Features = NDArray[np.float32]
+FeatureSource = Callable[[], Features]
+"""(N, D) features of the training images, L2-normalised; extracted at the first call of an epoch."""
 
 
 class EpochLabels(NamedTuple):
@@ -18,8 +24,8 @@ class EpochLabels(NamedTuple):
 
     labels: NDArray[np.int64]
     """(N,) class of every image, -1 is noise."""
-    kind: Literal["clusters", "instances"]
-    """From clustering, or every image a class of its own."""
+    kind: Literal["clusters", "instances", "identities"]
+    """From clustering, every image a class of its own, or ground truth."""
 
     @property
     def clusters(self) -> int:
@@ -35,26 +41,22 @@ class EpochLabels(NamedTuple):
 class PseudoLabeler:
     """Clusters features into pseudo-labels; falls back on instance discrimination.
 
-    In the first `warmup_epochs` epochs every image is a class of its own. So it is in an epoch whose clustering finds
-    fewer than two clusters: with none there is nothing to learn, with one the softmax over clusters is constant.
-    Telling images apart spreads the features, after which clusters can form; the training goes on and says so.
+    In an epoch whose clustering finds fewer than two clusters every image is a class of its own: with none there is
+    nothing to learn, with one the softmax over clusters is constant. Telling images apart spreads the features, after
+    which clusters can form; the training goes on and says so.
 
     Args:
         config: Parameters of the clustering.
-        warmup_epochs: Epochs of instance discrimination at the start.
     """
 
-    def __init__(self, config: ClusteringConfig, warmup_epochs: int = 0) -> None:
+    def __init__(self, config: ClusteringConfig) -> None:
         self._config = config
-        self._warmup_epochs = warmup_epochs
 
-    def __call__(self, features: NDArray[np.float32], epoch: int) -> EpochLabels:
-        """Label the training images (N, D) for an epoch, counted from 1."""
-        if epoch <= self._warmup_epochs:
-            return _instances(len(features))
+    def __call__(self, extract: FeatureSource, epoch: int) -> EpochLabels:
+        """Label the training images for an epoch, counted from 1."""
+        features = extract()
         config = self._config
-        clusterer = JaccardDBSCAN(**config.model_dump())
-        found = EpochLabels(clusterer.fit_predict(features).astype(np.int64), "clusters")
+        found = EpochLabels(JaccardDBSCAN(**config.model_dump()).fit_predict(features).astype(np.int64), "clusters")
         if found.clusters >= 2:
             return found
         what, remedy = (
@@ -71,8 +73,23 @@ class PseudoLabeler:
             config.min_samples,
             remedy,
         )
-        return _instances(len(features))
+        return instances(len(features))
 
 
-def _instances(count: int) -> EpochLabels:
+def instances(count: int) -> EpochLabels:
+    """Every image a class of its own: labels of instance discrimination."""
     return EpochLabels(np.arange(count, dtype=np.int64), "instances")
+
+
+def ground_truth(identities: NDArray[np.int64]) -> EpochLabels:
+    """Identities (N,) 0..C-1 as labels; -1 is unknown and left out.
+
+    Raises:
+        DataError: No identity is known.
+    """
+    if not (identities >= 0).any():
+        raise DataError(
+            f"none of {len(identities):,} training images has an identity in its name; supervised epochs need names "
+            "such as 0002_c1s1_000451_03.jpg"
+        )
+    return EpochLabels(identities, "identities")

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from reidkit.datasets import load_dataset
 from reidkit.loop import (
     BatchContrast,
+    Benchmark,
     ClusterContrast,
     Criterion,
     EpochLabels,
+    FeatureSource,
+    ImageSet,
     Progress,
     PseudoLabeler,
     Record,
@@ -20,10 +22,12 @@ from reidkit.loop import (
     alternate,
     build_model,
     create_fabric,
+    ground_truth,
+    instances,
     read_split,
 )
 
-__all__ = ["train_usl"]
+__all__ = ["train_usl", "usl_stages"]
 
 
 def train_usl(
@@ -36,7 +40,7 @@ def train_usl(
 ) -> list[Record]:
     """Train on the unlabelled training images of `config.data.target`.
 
-    Identities of training images are never looked at; query and gallery are labelled and serve evaluation only.
+    Identities of the target's training images are never looked at; query and gallery serve evaluation only.
 
     Args:
         config: All settings.
@@ -52,23 +56,50 @@ def train_usl(
         ReidkitError: Data, weights, settings or the run folder are unusable.
     """
     progress = progress or Progress()
-    data, size = config.data, config.backbone.image_size
     fabric = create_fabric(config.training.device, config.training.precision)
     model = build_model(config.backbone, config.seed)
-    progress.begin("find images", 1)
-    dataset = load_dataset(data.target, data_root, progress=progress.advance)
-    if not data.cameras:
+    train, query, gallery = _read(config.data.target, ("train", "query", "gallery"), config, data_root, progress)
+    source = train
+    if config.warmup.epochs and config.warmup.source:
+        (source,) = _read(config.warmup.source, ("train",), config, data_root, progress)
+    stages = usl_stages(train, source, config, fabric.device)
+    return alternate(fabric, model, stages, Benchmark(query, gallery), run, config, progress, resume=resume)
+
+
+def usl_stages(train: ImageSet, source: ImageSet, config: RunConfig, device: torch.device) -> list[Stage]:
+    """The warm-up, if there is one, then the alternation of clustering and cluster contrast.
+
+    Args:
+        train: The target's training images.
+        source: The warm-up's images: labelled ones of another data set, or the target's.
+        config: All settings.
+        device: Where the memory bank lies.
+    """
+
+    def warm_up(extract: FeatureSource, epoch: int) -> EpochLabels:
+        return ground_truth(source.split.identities) if config.warmup.source else instances(len(source.pixels))
+
+    def criterion(extract: FeatureSource, labels: EpochLabels) -> Criterion:
+        if labels.kind == "clusters":
+            return ClusterContrast(extract(), labels, config.memory, device)
+        return BatchContrast(config.warmup.temperature)
+
+    return [
+        Stage(config.warmup.epochs, source, warm_up, criterion),
+        Stage(config.training.epochs, train, PseudoLabeler(config.clustering), criterion),
+    ]
+
+
+def _read(
+    target: str, splits: tuple[str, ...], config: RunConfig, data_root: Path | None, progress: Progress
+) -> list[ImageSet]:
+    progress.begin(f"find {target}", 1)
+    dataset = load_dataset(target, data_root, progress=progress.advance)
+    if not config.data.cameras:
         dataset = dataset.without_cameras()
-    train, query, gallery = (
-        read_split(split, name, size, strict=data.strict, progress=progress)
-        for name, split in (("train", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery))
-    )
-
-    def criterion(features: NDArray[np.float32], labels: EpochLabels) -> Criterion:
-        if labels.kind == "instances":
-            return BatchContrast(config.warmup.temperature)
-        return ClusterContrast(features, labels, config.memory, fabric.device)
-
-    labeler = PseudoLabeler(config.clustering, config.warmup.epochs)
-    stage = Stage(model, train, query, gallery, labeler, criterion)
-    return alternate(fabric, stage, run, config, progress, resume=resume)
+    return [
+        read_split(
+            getattr(dataset, split), split, config.backbone.image_size, strict=config.data.strict, progress=progress
+        )
+        for split in splits
+    ]
