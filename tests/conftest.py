@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tiny import tiny_people
+
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -29,3 +31,9 @@ def omniglot() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real images are not at hand: {folder} does not exist")
     return folder
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small set of generated pedestrians; do not write into it."""
+    return tiny_people(tmp_path_factory.mktemp("data") / "people")

@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from reidkit.errors import ConfigError
+from reidkit.loop import create_fabric
+from reidkit.loop.device import cpu_has_bf16, resolve_precision
+
+
+def test_automatic_precision_is_what_the_processor_computes_in() -> None:
+    assert resolve_precision("cpu", "auto") == ("bf16" if cpu_has_bf16() else "32")
+    assert resolve_precision("cpu", "32") == "32"
+
+
+def test_half_precision_needs_cuda() -> None:
+    with pytest.raises(ConfigError, match="precision=16 needs a CUDA device"):
+        resolve_precision("cpu", "16")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu0"])
+def test_unknown_devices_are_named(device: str) -> None:
+    with pytest.raises(ConfigError, match="choose auto, cpu, cuda or cuda:N"):
+        create_fabric(device, "32")
+
+
+def test_absent_devices_are_named() -> None:
+    with pytest.raises(ConfigError, match=f"sees {torch.cuda.device_count()} CUDA devices"):
+        create_fabric("cuda:99", "32")
+
+
+@pytest.mark.gpu
+def test_cuda_is_chosen_where_there_is_one() -> None:
+    assert create_fabric("auto", "auto").device.type == "cuda"

@@ -1,0 +1,105 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from reidkit.errors import ConfigError
+from reidkit.loop import default_recipe, list_recipes, parse_assignment, read_recipe, read_toml, resolve_config
+from reidkit.loop.recipes import describe_config
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_valid_and_says_what_it_is_for(name: str) -> None:
+    config = resolve_config([read_recipe(name)])
+    assert config.recipe.name == name
+    assert config.recipe.description
+    assert config.recipe.source
+    assert config.sampler.batch_size % config.sampler.instances == 0
+
+
+@pytest.mark.parametrize(("name", "eps"), [("usl/market", 0.6), ("usl/msmt17", 0.7)])
+def test_the_papers_constants(name: str, eps: float) -> None:
+    config = resolve_config([read_recipe(name)])
+    assert (config.clustering.eps, config.clustering.min_samples) == (eps, 4)
+    assert (config.clustering.k1, config.clustering.k2) == (30, 6)
+    assert (config.sampler.batch_size, config.sampler.instances) == (256, 8)
+    assert (config.memory.temperature, config.memory.momentum, config.memory.update) == (0.05, 0.2, "hard")
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("sgd", 3.5e-4)
+    assert (config.optimizer.weight_decay, config.optimizer.momentum) == (5e-4, 0.9)
+    assert (config.schedule.step_epochs, config.schedule.factor) == (20, 0.1)
+    assert (config.training.epochs, config.training.iterations) == (50, 200)
+    assert (config.backbone.name, config.backbone.image_size) == ("vit_small_ics", (256, 128))
+    assert config.backbone.drop_path == 0.3
+    assert config.data.mean == config.data.std == (0.5, 0.5, 0.5)
+    assert (config.augmentation.flip, config.augmentation.pad, config.augmentation.erasing) == (0.5, 10, 0.5)
+    assert config.warmup.epochs == 0
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_shown_recipe_is_a_configuration_file(name: str) -> None:
+    config = resolve_config([read_recipe(name)])
+    shown = describe_config(config)
+    assert resolve_config([tomllib.loads(shown)]) == config
+    assert "# Largest Jaccard distance of neighbours" in shown
+
+
+def test_later_layers_win_and_sections_merge() -> None:
+    config = resolve_config([{"clustering": {"eps": 0.5, "k1": 20}}, {"clustering": {"eps": 0.4}}, {"seed": 9}])
+    assert (config.clustering.eps, config.clustering.k1, config.seed) == (0.4, 20, 9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clustering": {"epz": 0.5}}, r"unknown setting clustering.epz \(did you mean 'eps'\?\); known here: backend"),
+        ({"clusterin": {}}, r"unknown setting clusterin \(did you mean 'clustering'\?\)"),
+        ({"memory": {"update": "soft"}}, "memory.update='soft': input should be 'hard' or 'mean'"),
+        ({"training": {"epochs": 0}}, "training.epochs=0: input should be greater than or equal to 1"),
+        ({"sampler": {"batch_size": 10, "instances": 4}}, "batch_size=10 is not a multiple of sampler.instances=4"),
+        ({"clustering": {"eps": 1.5}}, "eps=1.5"),
+    ],
+)
+def test_bad_settings_are_named_with_their_remedy(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve_config([settings])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("clustering.eps=0.5", {"clustering": {"eps": 0.5}}),
+        ("seed = 3", {"seed": 3}),
+        ("data.target=market", {"data": {"target": "market"}}),
+        ("backbone.image_size=[64, 32]", {"backbone": {"image_size": [64, 32]}}),
+    ],
+)
+def test_assignments(text: str, expected: dict[str, object]) -> None:
+    assert parse_assignment(text) == expected
+
+
+@pytest.mark.parametrize("text", ["eps", "=3", "a..b=1"])
+def test_bad_assignments_show_the_form(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"section\.name=value"):
+        parse_assignment(text)
+
+
+def test_unknown_recipes_list_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"unknown recipe 'usl/markt'; did you mean usl/market\?"):
+        read_recipe("usl/markt")
+
+
+def test_targets_have_their_recipe_and_others_the_one_for_small_sets() -> None:
+    assert default_recipe("usl", "msmt17") == "usl/msmt17"
+    assert default_recipe("usl", "photos/of/cats") == "usl/small"
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml cannot be read"):
+        read_toml(tmp_path / "nothing.toml")
+    (tmp_path / "bad.toml").write_text("= 3")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not valid TOML"):
+        read_toml(tmp_path / "bad.toml")
+
+
+def test_precision_may_be_a_number() -> None:
+    assert resolve_config([parse_assignment("training.precision=32")]).training.precision == "32"
