@@ -137,8 +137,7 @@ def _epoch_line(record: Record, epochs: int, left: float) -> str:
     if record["epoch"] == 0:
         parts.append("before training")
     else:
-        what = "instances" if record["labels"] == "instances" else "clusters"
-        parts.append(f"{what} {record['clusters']:,}  noise {record['noise']:.1%}  loss {record['loss']:.3f}")
+        parts.append(f"{record['labels']} {record['clusters']:,}  noise {record['noise']:.1%}  loss {record['loss']:.3f}")
         parts.append(f"{record['images'] / max(record['seconds']['train'], 1e-3):,.0f} images/s")
     if "mAP" in record:
         parts.append(f"mAP {record['mAP']:.1f}  Rank-1 {record['rank1']:.1f}")

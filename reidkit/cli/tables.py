@@ -18,7 +18,8 @@ def catalog_table(data_root: Path | None) -> Table:
     """Known data sets and where they were found."""
     root = data_root or default_data_root()
     table = Table("name", "title", "found at", title=f"data root {root}")
-    table.add_row(SYNTHETIC, "generated pedestrians", "made on first use")
+    for name, config in SYNTHETIC.items():
+        table.add_row(name, f"generated pedestrians, {config.style}", "made on first use")
     for entry in CATALOG.values():
         found = find_root(entry, root)
         table.add_row(entry.name, entry.title, str(found) if found else "not found")

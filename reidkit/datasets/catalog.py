@@ -29,8 +29,8 @@ __all__ = [
     "synthetic_config",
 ]
 
-SYNTHETIC = "synthetic"
-"""Name of the generated set, which needs no download."""
+SYNTHETIC = {"synthetic": SyntheticConfig(), "synthetic-b": SyntheticConfig(style="winter")}
+"""Name -> what is generated: sets that need no download, the second one of another domain."""
 
 Progress = Callable[[int, int], None]
 
@@ -87,27 +87,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("REIDKIT_CACHE") or platformdirs.user_cache_dir("reidkit"))
 
 
-def load_dataset(
-    target: str,
-    data_root: Path | None = None,
-    *,
-    synthetic: SyntheticConfig | None = None,
-    progress: Progress | None = None,
-) -> ReIDDataset:
+def load_dataset(target: str, data_root: Path | None = None, *, progress: Progress | None = None) -> ReIDDataset:
     """Load a data set by name or by folder.
 
     Args:
-        target: `synthetic`, a name of `CATALOG`, a folder in Market-1501 layout, or the name of such a folder below the
-            data root.
+        target: A name of `SYNTHETIC` or `CATALOG`, a folder in Market-1501 layout, or the name of such a folder below
+            the data root.
         data_root: Where data sets lie; None is `default_data_root()`.
-        synthetic: What to generate for `synthetic`; None is the default set. It is made once and kept in the cache.
-        progress: Called with (images made, images) while the synthetic set is generated.
+        progress: Called with (done, total) while a synthetic set is generated, which happens once.
 
     Raises:
         DataError: The name is unknown, or the data cannot be found or read.
     """
-    if target == SYNTHETIC:
-        return _load_synthetic(synthetic or SyntheticConfig(), progress)
+    if target in SYNTHETIC:
+        return _load_synthetic(target, progress)
     data_root = data_root or default_data_root()
     if target in CATALOG:
         entry = CATALOG[target]
@@ -145,11 +138,12 @@ def synthetic_config(settings: Mapping[str, Any]) -> SyntheticConfig:
         raise ConfigError("; ".join(problems)) from None
 
 
-def _load_synthetic(config: SyntheticConfig, progress: Progress | None) -> ReIDDataset:
+def _load_synthetic(name: str, progress: Progress | None) -> ReIDDataset:
+    config = SYNTHETIC[name]
     digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]
-    folder = cache_folder() / SYNTHETIC / f"{config.style}-seed{config.seed}-{digest}"
+    folder = cache_folder() / "synthetic" / f"{name}-{digest}"
     make_synthetic(folder, config, progress=progress)
-    return load_market(folder, SYNTHETIC, f"{config.style}, seed {config.seed}")
+    return load_market(folder, name, f"generated, {config.style}, seed {config.seed}")
 
 
 def _is_market_layout(folder: Path) -> bool:
@@ -189,7 +183,7 @@ def _not_found(entry: DatasetEntry, data_root: Path) -> str:
 
 
 def _unknown(target: str, data_root: Path) -> str:
-    names = [SYNTHETIC, *CATALOG]
+    names = [*SYNTHETIC, *CATALOG]
     below = sorted(child.name for child in data_root.iterdir() if child.is_dir()) if data_root.is_dir() else []
     close = difflib.get_close_matches(target, [*names, *below], n=1)
     holds = ", ".join(below) or ("which holds no folder" if data_root.is_dir() else "which does not exist")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from reidkit.datasets import CATALOG, SyntheticConfig, find_root, load_dataset, synthetic_config
+from reidkit.datasets import CATALOG, SYNTHETIC, SyntheticConfig, find_root, load_dataset, synthetic_config
 from reidkit.errors import ConfigError, DataError
 from tests.datasets.test_market import make
 
@@ -47,7 +47,9 @@ def test_missing_msmt17_says_where_to_ask_and_where_to_put_it(tmp_path: Path) ->
 
 def test_an_unknown_name_lists_what_exists_and_where_it_looked(tmp_path: Path) -> None:
     make(tmp_path / "zoo", **NAMES)
-    with pytest.raises(DataError, match=r"'markt' \(did you mean 'market'\?\).*synthetic, market, msmt17.*\(zoo\)"):
+    with pytest.raises(
+        DataError, match=r"'markt' \(did you mean 'market'\?\).*synthetic, synthetic-b, market, msmt17.*\(zoo\)"
+    ):
         load_dataset("markt", tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         load_dataset("zebra", tmp_path / "nowhere")
@@ -61,16 +63,17 @@ def test_a_folder_in_another_layout_is_refused(tmp_path: Path) -> None:
 
 def test_synthetic_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIDKIT_CACHE", str(tmp_path))
-    config = SyntheticConfig(
+    few = SyntheticConfig(
         train_identities=2, test_identities=2, images_per_camera=1, distractors=0, height=32, width=16
     )
-    first = load_dataset("synthetic", synthetic=config)
+    monkeypatch.setitem(SYNTHETIC, "synthetic", few)
+    first = load_dataset("synthetic")
     times = [path.stat().st_mtime_ns for path in first.train.paths]
-    again = load_dataset("synthetic", synthetic=config)
+    again = load_dataset("synthetic")
     assert [path.stat().st_mtime_ns for path in again.train.paths] == times
     assert first.root.is_relative_to(tmp_path)
-    other = load_dataset("synthetic", synthetic=config.model_copy(update={"seed": 1}))
-    assert other.root != first.root
+    monkeypatch.setitem(SYNTHETIC, "synthetic", few.model_copy(update={"seed": 1}))
+    assert load_dataset("synthetic").root != first.root
 
 
 def test_bad_synthetic_settings_are_named() -> None:

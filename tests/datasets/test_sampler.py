@@ -32,7 +32,7 @@ def test_batches_are_p_different_clusters_of_k_images_without_noise() -> None:
 
 
 def test_clusters_are_seen_equally_often() -> None:
-    labels = list(np.repeat(np.arange(10), 4))
+    labels = np.repeat(np.arange(10), 4).tolist()
     seen = Counter(
         int(labels[index]) for batch in draw(labels, [0] * 40, p=3, k=4, batches=100) for index in batch[::4]
     )
@@ -67,7 +67,7 @@ def test_fewer_clusters_than_p_make_a_smaller_batch() -> None:
 
 
 def test_the_seed_decides_everything() -> None:
-    labels, cameras = list(np.repeat(np.arange(10), 4)), [0, 1] * 20
+    labels, cameras = np.repeat(np.arange(10), 4).tolist(), [0, 1] * 20
     first, second = (np.concatenate(draw(labels, cameras, 4, 4, 30, seed=5)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, np.concatenate(draw(labels, cameras, 4, 4, 30, seed=6)))

@@ -27,15 +27,13 @@ def test_two_views_of_each_image_give_simclrs_loss() -> None:
 def test_a_batch_without_partners_has_no_loss_and_no_nan_gradient() -> None:
     features = torch.randn(3, 4, generator=torch.Generator().manual_seed(1), requires_grad=True)
     loss = batch_contrast(features, torch.arange(3))
-    loss.backward()
+    (gradient,) = torch.autograd.grad(loss, features)
     assert loss.item() == 0
-    assert features.grad is not None
-    assert torch.equal(features.grad, torch.zeros(3, 4))
+    assert torch.equal(gradient, torch.zeros(3, 4))
 
 
 def test_gradients_are_finite() -> None:
     features = torch.randn(6, 4, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    batch_contrast(features, torch.tensor([0, 0, 1, 1, 2, 3])).backward()
-    assert features.grad is not None
-    assert torch.isfinite(features.grad).all()
-    assert features.grad.abs().sum() > 0
+    (gradient,) = torch.autograd.grad(batch_contrast(features, torch.tensor([0, 0, 1, 1, 2, 3])), features)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0

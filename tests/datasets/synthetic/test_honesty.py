@@ -51,7 +51,7 @@ def score(query: Split, gallery: Split, space: str, balanced: bool) -> float:
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Split, Split]:
     folder = tmp_path_factory.mktemp("honesty") / "set"
-    config = SyntheticConfig(train_identities=2, test_identities=40, distractors=60, height=64, width=32)
+    config = SyntheticConfig(train_identities=2, images_per_camera=2, height=64, width=32, seed=1)
     make_synthetic(folder, config, workers=1)
     return read(folder / "query"), read(folder / "bounding_box_test")
 
