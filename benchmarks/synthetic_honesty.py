@@ -46,7 +46,7 @@ class Variant(NamedTuple):
 VARIANTS = [
     Variant(balance, space, stripes, bins, joint, centered)
     for balance, space, stripes, (bins, joint), centered in product(
-        ("as is", "grey world"), ("RGB", "HSV"), (6, 8), ((16, False), (4, True), (6, True)), (False, True)
+        ("as is", "grey world"), ("RGB", "HSV"), (6, 8), ((16, False), (4, True)), (False, True)
     )
 ]
 

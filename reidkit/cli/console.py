@@ -51,6 +51,8 @@ class Display(Progress):
     def __enter__(self) -> "Display":
         logger.addHandler(self._handler)
         logger.setLevel(logging.INFO)
+        # What Fabric announces (the precision, say) stands in the configuration.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self._bars.start()
         return self
 
@@ -137,7 +139,9 @@ def _epoch_line(record: Record, epochs: int, left: float) -> str:
     if record["epoch"] == 0:
         parts.append("before training")
     else:
-        parts.append(f"{record['labels']} {record['clusters']:,}  noise {record['noise']:.1%}  loss {record['loss']:.3f}")
+        parts.append(
+            f"{record['labels']} {record['clusters']:,}  noise {record['noise']:.1%}  loss {record['loss']:.3f}"
+        )
         parts.append(f"{record['images'] / max(record['seconds']['train'], 1e-3):,.0f} images/s")
     if "mAP" in record:
         parts.append(f"mAP {record['mAP']:.1f}  Rank-1 {record['rank1']:.1f}")

@@ -51,7 +51,7 @@ def camera_of(seed: int, style: Style, number: int) -> Camera:
     rng = stream("camera", seed, style, number)
     spread = partial(_spread, number + (0.37 if style == "winter" else 0.0))
     hue = 2 * np.pi * (spread(0.0) + rng.normal(0, 0.03))
-    cast = 0.10 + 0.10 * spread(0.35)
+    cast = (0.14 if style == "winter" else 0.10) + 0.10 * spread(0.35)
     red, green, blue = np.exp(cast * np.cos(hue - np.array([0, 2, 4]) * np.pi / 3)).tolist()
     dusk = 0.75 if style == "winter" else 1.0
     return Camera(

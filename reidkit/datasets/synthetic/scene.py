@@ -18,7 +18,8 @@ SCENE_WIDTH, SCENE_HEIGHT = 1400, 640
 _HORIZON = -70.0
 _LENS_HEIGHT = 3.5
 _FOCAL = 900.0
-_MIDDLE, _CONTRAST, _SATURATION = 118.0, 0.8, 0.72
+_MIDDLE = 118.0
+_FADING: dict[Style, tuple[float, float]] = {"summer": (0.8, 0.72), "winter": (1.0, 0.85)}
 
 _GROUNDS = {
     "pavement": (156, 150, 142),
@@ -68,7 +69,7 @@ def scene_of(seed: int, style: Style, camera: int) -> Scene:
     pixels = np.asarray(picture.filter(ImageFilter.GaussianBlur(1.0))).astype(np.float32)
     sun = float(rng.uniform(0.15, 0.3) if kind == "hall" or style == "winter" else rng.uniform(0.25, 0.6))
     pixels[base:] = _ground(rng, kind, pixels[:base], sun, snowy=style == "winter" and kind != "hall")
-    pixels = _distant(pixels)
+    pixels = _faded(pixels, *_FADING[style])
     pixels *= 1 + 0.04 * rng.standard_normal((SCENE_HEIGHT, SCENE_WIDTH, 1), dtype=np.float32)
     azimuth = rng.uniform(-1.2, 1.2)
     light = np.array([np.sin(azimuth), 1.0, 0.8 * np.cos(azimuth)], dtype=np.float32)
@@ -80,10 +81,10 @@ def scene_of(seed: int, style: Style, camera: int) -> Scene:
     )
 
 
-def _distant(pixels: Array) -> Array:
-    """Paler and flatter colours: a place is weathered and out of focus, clothes are not."""
+def _faded(pixels: Array, contrast: float, saturation: float) -> Array:
+    """Flatter and paler colours: a place is weathered and out of focus, clothes are not."""
     grey = pixels.mean(axis=2, keepdims=True)
-    faded: Array = _MIDDLE + _CONTRAST * (grey + _SATURATION * (pixels - grey) - _MIDDLE)
+    faded: Array = _MIDDLE + contrast * (grey + saturation * (pixels - grey) - _MIDDLE)
     return faded
 
 
