@@ -29,14 +29,14 @@ bench: $(STAMP)
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/pip install -qq --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
 	rm -f $(VENV)/installed-*
 	touch $@
 
 # Newest versions that fit pyproject.toml, tried in an environment of their own.
 lock:
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	$(VENV)-lock/bin/pip install -qq --disable-pip-version-check '.[dev]'
 	$(VENV)-lock/bin/pip freeze --exclude reidkit > requirements.lock
 	rm -rf $(VENV)-lock
 

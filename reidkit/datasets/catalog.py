@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from reidkit.datasets.market import MARKET_FOLDERS, load_market
 from reidkit.datasets.msmt17 import MSMT17_LISTS, load_msmt17
 from reidkit.datasets.splits import ReIDDataset
-from reidkit.datasets.synthetic import SyntheticConfig, make_synthetic
+from reidkit.datasets.synthetic import FORMAT, SyntheticConfig, make_synthetic
 from reidkit.errors import ConfigError, DataError
 
 __all__ = [
@@ -140,7 +140,7 @@ def synthetic_config(settings: Mapping[str, Any]) -> SyntheticConfig:
 
 def _load_synthetic(name: str, progress: Progress | None) -> ReIDDataset:
     config = SYNTHETIC[name]
-    digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{FORMAT} {config.model_dump_json()}".encode()).hexdigest()[:8]
     folder = cache_folder() / "synthetic" / f"{name}-{digest}"
     make_synthetic(folder, config, progress=progress)
     return load_market(folder, name, f"generated, {config.style}, seed {config.seed}")
