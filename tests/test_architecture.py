@@ -59,7 +59,8 @@ def test_public_doors_are_sorted_and_open(room: str) -> None:
     module = import_module(f"reidkit.{room}")
     assert list(module.__all__) == sorted(module.__all__, key=_ruff_order)
     for name in module.__all__:
-        assert getattr(module, name).__doc__ or isinstance(getattr(module, name), dict | str)
+        value = getattr(module, name)
+        assert value.__doc__ or not callable(value) or hasattr(value, "__origin__")  # type aliases have none
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["usl", "--help"], ["evaluate", "--help"], ["data", "--help"]])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from reidkit.datasets import load_dataset
+from reidkit.datasets import ReIDDataset, Split, load_dataset
 from reidkit.loop import (
     BatchContrast,
     Benchmark,
@@ -57,11 +57,16 @@ def train_usl(
     """
     progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
+    # What may be missing is looked for first, before minutes go into reading images.
+    target = _find(config.data.target, config, data_root, progress)
+    labelled = bool(config.warmup.epochs and config.warmup.source)
+    warm = _find(config.warmup.source, config, data_root, progress) if labelled else target
     model = build_model(config.backbone, config.seed)
-    train, query, gallery = _read(config.data.target, ("train", "query", "gallery"), config, data_root, progress)
-    source = train
-    if config.warmup.epochs and config.warmup.source:
-        (source,) = _read(config.warmup.source, ("train",), config, data_root, progress)
+    train, query, gallery = (
+        _read(split, name, config, progress)
+        for name, split in (("train", target.train), ("query", target.query), ("gallery", target.gallery))
+    )
+    source = _read(warm.train, "warm-up", config, progress) if labelled else train
     stages = usl_stages(train, source, config, fabric.device)
     return alternate(fabric, model, stages, Benchmark(query, gallery), run, config, progress, resume=resume)
 
@@ -90,16 +95,11 @@ def usl_stages(train: ImageSet, source: ImageSet, config: RunConfig, device: tor
     ]
 
 
-def _read(
-    target: str, splits: tuple[str, ...], config: RunConfig, data_root: Path | None, progress: Progress
-) -> list[ImageSet]:
-    progress.begin(f"find {target}", 1)
-    dataset = load_dataset(target, data_root, progress=progress.advance)
-    if not config.data.cameras:
-        dataset = dataset.without_cameras()
-    return [
-        read_split(
-            getattr(dataset, split), split, config.backbone.image_size, strict=config.data.strict, progress=progress
-        )
-        for split in splits
-    ]
+def _find(name: str, config: RunConfig, data_root: Path | None, progress: Progress) -> ReIDDataset:
+    progress.begin(f"find {name}", 1)
+    dataset = load_dataset(name, data_root, progress=progress.advance)
+    return dataset if config.data.cameras else dataset.without_cameras()
+
+
+def _read(split: Split, name: str, config: RunConfig, progress: Progress) -> ImageSet:
+    return read_split(split, name, config.backbone.image_size, strict=config.data.strict, progress=progress)

@@ -111,15 +111,15 @@ def test_quiet_shows_nothing_when_all_is_well(people: Path) -> None:
         (["usl", "--set", "nonsense"], "section.name=value"),
         (["usl", "--resume"], "there is no run to resume"),
         (["usl", "--device", "cuda:77"], "CUDA"),
-        (["usl", "--target", "market", "--pretrained", "absent.pth"], "absent.pth were not found"),
+        (["usl", "--device", "cpu", "--pretrained", "absent.pth", "--target", "{people}"], "absent.pth were not found"),
         (["evaluate", "absent.pt"], "absent.pt does not exist"),
         (["recipes", "show", "usl/nope"], "unknown recipe"),
         (["data", "check", "zebra"], "unknown data set"),
         (["data", "make", "x", "--cameras", "0"], "cameras=0"),
     ],
 )
-def test_bad_input_is_one_clear_message(arguments: list[str], message: str) -> None:
-    done = reidkit(*arguments)
+def test_bad_input_is_one_clear_message(people: Path, arguments: list[str], message: str) -> None:
+    done = reidkit(*(argument.format(people=people) for argument in arguments))
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output

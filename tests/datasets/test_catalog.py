@@ -79,3 +79,10 @@ def test_synthetic_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
 def test_bad_synthetic_settings_are_named() -> None:
     with pytest.raises(ConfigError, match="cameras=0"):
         synthetic_config({"cameras": 0})
+
+
+def test_real_images_in_market_layout(omniglot: Path) -> None:
+    dataset = load_dataset(str(omniglot / "omniglot_b"))
+    assert [len(split) for split in (dataset.train, dataset.query, dataset.gallery)] == [1060, 318, 742]
+    assert dataset.train.camera_count == 6
+    assert not set(dataset.query.identities) - set(dataset.gallery.identities)
