@@ -45,10 +45,13 @@ class RunFolder:
     def create(cls, path: Path, config: RunConfig) -> "RunFolder":
         """Make a new run folder and record configuration and environment in it.
 
+        A run that stopped before its first evaluation, for want of data or weights say, left nothing to lose: its
+        folder is used again.
+
         Raises:
             RunError: The folder is used already or cannot be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not _is_unused(path):
             raise RunError(
                 f"{path} is used already; go on with that run by --resume, or choose another folder with --output"
             )
@@ -198,6 +201,14 @@ def environment() -> dict[str, Any]:
         "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
         "packages": versions,
     }
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether a folder is empty, or that of a run which never began."""
+    if not path.is_dir():
+        return False
+    began = (path / "metrics.jsonl").exists()
+    return not any(path.iterdir()) or ((path / "config.toml").is_file() and not began)
 
 
 def _numbered(parent: Path, name: str, number: int) -> Path:

@@ -11,12 +11,18 @@ from tests.tiny import tiny_config
 
 def test_a_used_folder_is_refused(tmp_path: Path) -> None:
     config = tiny_config("synthetic")
-    RunFolder.create(tmp_path / "run", config)
+    RunFolder.create(tmp_path / "run", config).restore_history([])
     with pytest.raises(RunError, match="is used already; go on with that run by --resume"):
         RunFolder.create(tmp_path / "run", config)
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="is used already"):
         RunFolder.create(tmp_path / "file", config)
+
+
+def test_the_folder_of_a_run_that_never_began_is_used_again(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", tiny_config("market"))
+    run = RunFolder.create(tmp_path / "run", tiny_config("synthetic"))
+    assert run.read_config().data.target == "synthetic"
 
 
 def test_configurations_survive_the_round_trip(tmp_path: Path) -> None:
