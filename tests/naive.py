@@ -128,3 +128,34 @@ def ranking(
         first = int(np.flatnonzero(matches[order])[0])
         first_matches[first:] += 1
     return float(np.mean(precisions)), first_matches / len(precisions)
+
+
+def rerank(query: ArrayLike, gallery: ArrayLike, k1: int, k2: int, jaccard_weight: float) -> NDArray[np.float64]:
+    """Final distances (Q, G), set by set on the square matrix (Zhong et al., CVPR 2017, sections 3.2 to 3.5)."""
+    x = np.concatenate([np.asarray(query, np.float64), np.asarray(gallery, np.float64)])
+    squared = ((x[:, None] - x[None, :]) ** 2).sum(2)
+    scaled = squared / squared.max(axis=1, keepdims=True)
+    np.fill_diagonal(squared, -np.inf)
+    ranked = np.argsort(squared, axis=1, kind="stable")
+
+    def reciprocal(i: int, k: int) -> set[int]:
+        return {int(j) for j in ranked[i, : k + 1] if i in ranked[j, : k + 1]}
+
+    weights = np.zeros_like(scaled)
+    for i in range(len(x)):
+        own = reciprocal(i, k1)
+        members = set(own)
+        for j in own:
+            half = reciprocal(j, round(k1 / 2))
+            if 3 * len(half & own) > 2 * len(half):
+                members |= half
+        index = sorted(members)
+        weights[i, index] = np.exp(-scaled[i, index])
+        weights[i] /= weights[i].sum()
+    if k2 > 1:
+        weights = np.stack([weights[ranked[i, :k2]].mean(0) for i in range(len(x))])
+    queries = len(np.asarray(query))
+    shared = np.minimum(weights[:queries, None], weights[None, queries:]).sum(2)
+    jaccard = 1 - shared / (2 - shared)
+    result: NDArray[np.float64] = jaccard_weight * jaccard + (1 - jaccard_weight) * scaled[:queries, queries:]
+    return result

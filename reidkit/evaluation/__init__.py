@@ -1,5 +1,6 @@
-"""Ranking metrics on plain arrays."""
+"""Ranking metrics and re-ranking, on plain arrays."""
 
 from reidkit.evaluation.ranking import RankingResult, evaluate_distances, evaluate_ranking
+from reidkit.evaluation.reranking import rerank
 
-__all__ = ["RankingResult", "evaluate_distances", "evaluate_ranking"]
+__all__ = ["RankingResult", "evaluate_distances", "evaluate_ranking", "rerank"]

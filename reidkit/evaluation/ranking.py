@@ -8,6 +8,7 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
 from reidkit.errors import EvaluationError
+from reidkit.evaluation.checks import as_features, check_same_dimensions
 
 __all__ = ["RankingResult", "evaluate_distances", "evaluate_ranking"]
 
@@ -70,12 +71,8 @@ def evaluate_ranking(
     Raises:
         EvaluationError: Shapes disagree, features are not finite, or no query has a match.
     """
-    query_array, gallery_array = _features(query, "query"), _features(gallery, "gallery")
-    if query_array.shape[1] != gallery_array.shape[1]:
-        raise EvaluationError(
-            f"query features have {query_array.shape[1]} dimensions and gallery features {gallery_array.shape[1]}; "
-            "extract both with the same model"
-        )
+    query_array, gallery_array = as_features(query, "query"), as_features(gallery, "gallery")
+    check_same_dimensions(query_array, gallery_array)
     labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, len(query_array), len(gallery_array))
     gallery_norms = np.square(gallery_array).sum(1)
     rows = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery_array))))
@@ -108,19 +105,6 @@ def evaluate_distances(
     labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, *array.shape)
     precision, first = _score_queries(array, labels)
     return _summary(precision, first, labels, ranks)
-
-
-def _features(values: ArrayLike, name: str) -> NDArray[np.float32]:
-    array = np.ascontiguousarray(values, dtype=np.float32)
-    if array.ndim != 2:
-        raise EvaluationError(f"{name} features have shape {array.shape}; expected (images, dimensions)")
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array).all(axis=1)).sum())
-        raise EvaluationError(
-            f"{bad:,} of {len(array):,} {name} features hold NaN or infinite values; the model has diverged or the "
-            "feature file is damaged"
-        )
-    return array
 
 
 def _labels(
