@@ -16,7 +16,7 @@ class BackboneConfig(Settings):
     """vit_tiny, vit_small, vit_base, each with _ics for the IBN convolution stem, or any name of timm's."""
 
     image_size: tuple[PositiveInt, PositiveInt] = (256, 128)
-    """Height and width of the images in pixels; a ViT needs multiples of its patch, 16."""
+    """Height and width of the images in pixels; a ViT needs multiples of its patch."""
 
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Stochastic depth of the last block, growing from 0 in the first; 0 is off."""
@@ -29,6 +29,10 @@ class BackboneConfig(Settings):
 
     num_heads: PositiveInt | None = None
     """Attention heads of a ViT, a divisor of its width; None is the name's own, or one per 64 of embed_dim."""
+
+    patch_size: PositiveInt | None = None
+    """Pixels along one side of a token of a ViT; None is the name's own, 16 for those of the paper. Small images need
+    smaller patches."""
 
     pretrained: str = ""
     """First weights: "" is random, "timm" those that timm publishes under the name, else the path of a checkpoint."""

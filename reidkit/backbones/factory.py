@@ -26,6 +26,7 @@ def create_backbone(
     embed_dim: int | None = None,
     depth: int | None = None,
     num_heads: int | None = None,
+    patch_size: int | None = None,
     pretrained: bool | str | PathLike[str] = False,
 ) -> nn.Module:
     """Create a backbone: a module from images (B, 3, H, W) to features (B, D), which are not L2-normalised.
@@ -42,6 +43,7 @@ def create_backbone(
         embed_dim: Width D of a ViT; None is the name's own, as for the next two.
         depth: Number of blocks.
         num_heads: Number of attention heads.
+        patch_size: Pixels along one side of a ViT's token.
         pretrained: False or "" starts from random weights; True or "timm" from those that timm publishes under the
             name, positions resized; anything else is the path of a checkpoint, read by `load_weights`.
 
@@ -49,7 +51,7 @@ def create_backbone(
         ConfigError: An unknown name, or arguments that do not fit it.
         CheckpointError: The weights cannot be downloaded or read, or are those of another model.
     """
-    shape = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
+    shape = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "patch_size": patch_size}
     for key, value in {"height": image_size[0], "width": image_size[1], **shape}.items():
         if value is not None and value < 1:
             raise ConfigError(f"{key}={value} of backbone {name!r} is below 1; give a positive number")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from reidkit.backbones.embedding import EmbeddingModel
 from reidkit.backbones.positions import stored_grid
-from reidkit.backbones.stem import PATCH
+from reidkit.backbones.stem import STEM_STRIDE
 from reidkit.backbones.vit import WIDTHS, default_heads
 from reidkit.errors import CheckpointError
 
@@ -66,6 +66,7 @@ class Architecture(TypedDict):
     embed_dim: int
     depth: int
     num_heads: int
+    patch_size: int
 
 
 def is_skipped(name: str) -> bool:
@@ -132,7 +133,7 @@ def infer_architecture(content: Mapping[str, object]) -> Architecture:
         content: What `read_checkpoint` returns, in any layout.
 
     Raises:
-        CheckpointError: It is no ViT with a class token and patches of 16 x 16.
+        CheckpointError: It is no ViT with a class token and square patches.
     """
     state = split_checkpoint(content).backbone
     pos, projection = state.get("pos_embed"), state.get("patch_embed.proj.weight")
@@ -143,19 +144,21 @@ def infer_architecture(content: Mapping[str, object]) -> Architecture:
         )
     has_stem = "patch_embed.conv.0.weight" in state
     width, _, *patch = projection.shape
-    if [side * (2 if has_stem else 1) for side in patch] != [PATCH, PATCH]:
+    if patch[0] != patch[1]:
         raise CheckpointError(
-            f"the checkpoint has patches of {patch[0]}x{patch[1]}, not {PATCH}x{PATCH}; create its backbone by a "
+            f"the checkpoint has patches of {patch[0]}x{patch[1]}, which are no squares; create its backbone by a "
             "timm name"
         )
+    side = patch[0] * (STEM_STRIDE if has_stem else 1)
     rows, columns = stored_grid(pos.shape[1] - 1)
     name = next((name for name, known in WIDTHS.items() if known == width), "vit_tiny")
     return Architecture(
         name=name + ("_ics" if has_stem else ""),
-        image_size=(rows * PATCH, columns * PATCH),
+        image_size=(rows * side, columns * side),
         embed_dim=width,
         depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
         num_heads=default_heads(width),
+        patch_size=side,
     )
 
 

@@ -9,11 +9,12 @@ from reidkit.errors import ConfigError
 __all__ = ["PATCH", "ConvStem", "InstanceBatchNorm2d"]
 
 PATCH = 16
-"""Pixels of an image along one side of a token."""
+"""Pixels of an image along one side of a token, in the paper."""
+
+STEM_STRIDE = 2
+"""Pixels of an image to one of the maps that the stem's projection sees."""
 
 _CHANNELS = 64
-_STEM_STRIDE = 2
-_PROJECTION = PATCH // _STEM_STRIDE
 
 
 class InstanceBatchNorm2d(nn.Module):
@@ -38,23 +39,25 @@ class InstanceBatchNorm2d(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Images to patch tokens: three convolutions at half resolution, then one projection per 16 x 16 patch.
+    """Images to patch tokens: three convolutions at half resolution, then one projection per patch.
 
-    Conv 7x7 stride 2, IBN, ReLU; Conv 3x3, IBN, ReLU; Conv 3x3, BatchNorm, ReLU; Conv 8x8 stride 8 with bias
-    (TransReID-SSL, arXiv 2111.12084, section 3.3). Fits timm's `VisionTransformer` as its patch embedding.
+    Conv 7x7 stride 2, IBN, ReLU; Conv 3x3, IBN, ReLU; Conv 3x3, BatchNorm, ReLU; Conv 8x8 stride 8 with bias (for
+    16 x 16 patches; TransReID-SSL, arXiv 2111.12084, section 3.3). Fits timm's `VisionTransformer` as its patch
+    embedding.
 
     Args:
-        image_size: Height and width in pixels, multiples of 16.
+        image_size: Height and width in pixels, multiples of the patch.
         embed_dim: Width D of the tokens.
+        patch_size: Pixels along one side of a patch, an even number.
     """
 
-    def __init__(self, image_size: tuple[int, int], embed_dim: int) -> None:
+    def __init__(self, image_size: tuple[int, int], embed_dim: int, patch_size: int = PATCH) -> None:
         super().__init__()
         self.img_size = image_size
-        self.grid_size = (image_size[0] // PATCH, image_size[1] // PATCH)
+        self.grid_size = (image_size[0] // patch_size, image_size[1] // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         self.conv = nn.Sequential(
-            nn.Conv2d(3, _CHANNELS, kernel_size=7, stride=_STEM_STRIDE, padding=3, bias=False),
+            nn.Conv2d(3, _CHANNELS, kernel_size=7, stride=STEM_STRIDE, padding=3, bias=False),
             InstanceBatchNorm2d(_CHANNELS),
             nn.ReLU(inplace=True),
             nn.Conv2d(_CHANNELS, _CHANNELS, kernel_size=3, padding=1, bias=False),
@@ -64,13 +67,14 @@ class ConvStem(nn.Module):
             nn.BatchNorm2d(_CHANNELS),
             nn.ReLU(inplace=True),
         )
-        self.proj = nn.Conv2d(_CHANNELS, embed_dim, kernel_size=_PROJECTION, stride=_PROJECTION)
+        side = patch_size // STEM_STRIDE
+        self.proj = nn.Conv2d(_CHANNELS, embed_dim, kernel_size=side, stride=side)
         for layer in self.conv:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the patch tokens (B, H / 16 * W / 16, D) of images (B, 3, H, W), row by row.
+        """Return the patch tokens (B, T, D) of images (B, 3, H, W), row by row.
 
         Raises:
             ConfigError: The images are not of `image_size`.
@@ -88,6 +92,7 @@ class ConvStem(nn.Module):
         A convolution whose stride is its kernel is one matrix product over patches, which runs faster so.
         """
         rows, columns = self.grid_size
-        patches = maps.reshape(-1, _CHANNELS, rows, _PROJECTION, columns, _PROJECTION)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.num_patches, _CHANNELS * _PROJECTION**2)
+        side = maps.shape[2] // rows
+        patches = maps.reshape(-1, _CHANNELS, rows, side, columns, side)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.num_patches, _CHANNELS * side**2)
         return functional.linear(patches, self.proj.weight.flatten(1), self.proj.bias)

@@ -6,7 +6,7 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from reidkit.backbones.stem import PATCH, ConvStem
+from reidkit.backbones.stem import PATCH, STEM_STRIDE, ConvStem
 from reidkit.errors import ConfigError
 
 __all__ = ["STEM", "WIDTHS", "create_vit", "default_heads", "is_own_vit"]
@@ -39,24 +39,29 @@ def create_vit(
     embed_dim: int | None = None,
     depth: int | None = None,
     num_heads: int | None = None,
+    patch_size: int | None = None,
 ) -> nn.Module:
     """Create one of our ViTs, initialised as in DINO; its feature is the class token after the last LayerNorm.
 
     Args:
         name: See `is_own_vit`.
-        image_size: Height and width in pixels, multiples of 16.
+        image_size: Height and width in pixels, multiples of the patch.
         drop_path: Stochastic depth of the last block, growing from 0 in the first; active in training only.
         embed_dim: Width D; None is the name's own.
         depth: Number of blocks; None is 12.
         num_heads: Attention heads; None is one per 64 of width.
+        patch_size: Pixels along one side of a token, even with the stem; None is 16.
 
     Raises:
-        ConfigError: The image size or the number of heads does not fit.
+        ConfigError: The image size, the patch or the number of heads does not fit.
     """
-    if image_size[0] % PATCH or image_size[1] % PATCH:
+    patch = patch_size or PATCH
+    if name.endswith(STEM) and patch % STEM_STRIDE:
+        raise ConfigError(f"patch_size={patch} of {name!r} is odd; its stem halves images first: take {patch + 1}")
+    if image_size[0] % patch or image_size[1] % patch:
         raise ConfigError(
-            f"image_size={image_size[0]}x{image_size[1]} is not a multiple of the {PATCH}-pixel patch of {name!r}; "
-            f"take {_nearest(image_size[0])}x{_nearest(image_size[1])}"
+            f"image_size={image_size[0]}x{image_size[1]} is not a multiple of the {patch}-pixel patch of {name!r}; "
+            f"take {_nearest(image_size[0], patch)}x{_nearest(image_size[1], patch)}"
         )
     width = embed_dim or WIDTHS[name.removesuffix(STEM)]
     heads = num_heads or default_heads(width)
@@ -64,7 +69,7 @@ def create_vit(
         raise ConfigError(f"embed_dim={width} is not a multiple of num_heads={heads}; change one of them")
     return VisionTransformer(
         img_size=image_size,
-        patch_size=PATCH,
+        patch_size=patch,
         num_classes=0,
         embed_dim=width,
         depth=depth or _DEPTH,
@@ -75,10 +80,10 @@ def create_vit(
     )
 
 
-def _stem(*, img_size: tuple[int, int], embed_dim: int, **_: object) -> ConvStem:
+def _stem(*, img_size: tuple[int, int], embed_dim: int, patch_size: int, **_: object) -> ConvStem:
     """Create the stem from the arguments that timm gives to a patch embedding."""
-    return ConvStem(img_size, embed_dim)
+    return ConvStem(img_size, embed_dim, patch_size)
 
 
-def _nearest(side: int) -> int:
-    return max(PATCH, round(side / PATCH) * PATCH)
+def _nearest(side: int, patch: int) -> int:
+    return max(patch, round(side / patch) * patch)

@@ -29,8 +29,15 @@ __all__ = [
     "synthetic_config",
 ]
 
-SYNTHETIC = {"synthetic": SyntheticConfig(), "synthetic-b": SyntheticConfig(style="winter")}
-"""Name -> what is generated: sets that need no download, the second one of another domain."""
+SYNTHETIC = {
+    "synthetic": SyntheticConfig(),
+    "synthetic-b": SyntheticConfig(style="winter"),
+    "synthetic-crowd": SyntheticConfig(
+        style="winter", seed=1, train_identities=300, test_identities=20, images_per_camera=1, distractors=0
+    ),
+}
+"""Name -> what is generated: sets that need no download. The second is another domain to adapt to, the third has many
+people of that domain, few images of each, to learn first features from."""
 
 Progress = Callable[[int, int], None]
 

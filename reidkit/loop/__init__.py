@@ -2,7 +2,7 @@
 
 from reidkit.loop.alternation import Benchmark, Stage, alternate
 from reidkit.loop.config import RunConfig
-from reidkit.loop.criteria import BatchContrast, ClusterContrast
+from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, create_classifier
 from reidkit.loop.device import create_fabric
 from reidkit.loop.epoch import Criterion, train_epoch
 from reidkit.loop.extract import extract
@@ -30,6 +30,7 @@ __all__ = [
     "EpochLabels",
     "FeatureSource",
     "Features",
+    "IdentityLoss",
     "ImageSet",
     "Progress",
     "PseudoLabeler",
@@ -41,6 +42,7 @@ __all__ = [
     "alternate",
     "atomic_write",
     "build_model",
+    "create_classifier",
     "create_fabric",
     "default_recipe",
     "evaluate_model",

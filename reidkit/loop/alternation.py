@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import augment, sample_batches
 from reidkit.loop.config import RunConfig
+from reidkit.loop.device import place
 from reidkit.loop.epoch import Criterion, EpochResult, train_epoch
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
@@ -42,6 +43,8 @@ class Stage:
     """Features at the start of an epoch, and the epoch -> labels of the training images."""
     criterion: Callable[[FeatureSource, EpochLabels], Criterion]
     """Features and labels at the start of an epoch -> what its batches are trained by."""
+    head: nn.Module | None = None
+    """What the criterion learns besides the model, such as a classifier."""
 
 
 class Benchmark(NamedTuple):
@@ -57,6 +60,7 @@ class _Machinery(NamedTuple):
     fabric: Fabric
     model: EmbeddingModel
     trainable: nn.Module
+    heads: nn.ModuleList
     optimizer: Optimizer
     benchmark: Benchmark
     config: RunConfig
@@ -96,8 +100,10 @@ def alternate(
         TrainingError: The loss was not finite too often.
         RunError: The run folder cannot be read or written.
     """
-    trainable, optimizer = fabric.setup(model, create_optimizer(model, config.optimizer))
-    machinery = _Machinery(fabric, model, trainable, optimizer, benchmark, config, progress)
+    place(fabric, model)
+    heads = nn.ModuleList(stage.head for stage in stages if stage.head is not None).to(fabric.device)
+    trainable, optimizer = fabric.setup(model, create_optimizer(nn.ModuleList([model, heads]), config.optimizer))
+    machinery = _Machinery(fabric, model, trainable, heads, optimizer, benchmark, config, progress)
     checkpoint = run.load_checkpoint() if resume else None
     history: list[Record] = [] if checkpoint is None else _restore(machinery, checkpoint)
     run.restore_history(history)
@@ -106,8 +112,9 @@ def alternate(
         if epoch == 0:
             history.append(_first_evaluation(machinery))
         else:
-            stage = next(stage for stage in stages if epoch <= stage.last_epoch)
-            record, labels = _run_epoch(machinery, stage, epoch)
+            index = next(index for index, stage in enumerate(stages) if epoch <= stage.last_epoch)
+            stage, before = stages[index], stages[index - 1].last_epoch if index else 0
+            record, labels = _run_epoch(machinery, stage, epoch, before)
             history.append(record)
             run.save_labels(epoch, labels.labels, stage.train.split.paths)
         _save(run, machinery, history)
@@ -124,13 +131,21 @@ def _first_evaluation(machinery: _Machinery) -> Record:
     return {"epoch": 0, **scores, "seconds": seconds}
 
 
-def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int) -> tuple[Record, EpochLabels]:
-    """One round of the alternation: the figure of the paper, from top to bottom."""
-    fabric, model, _, optimizer, _, config, progress = machinery
+def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int, before: int) -> tuple[Record, EpochLabels]:
+    """One round of the alternation: the figure of the paper, from top to bottom.
+
+    Args:
+        machinery: What it works with.
+        stage: The stage that the epoch belongs to.
+        epoch: Its number, counted from 1 over all stages.
+        before: The last epoch of the stage before, or 0: every stage has the whole schedule of the learning rate.
+    """
+    fabric, model, config, progress = machinery.fabric, machinery.model, machinery.config, machinery.progress
     seconds: dict[str, float] = {}
     torch.manual_seed(_epoch_seed(config.seed, epoch))
-    rate = learning_rate(epoch, config.training.epochs, config.optimizer.learning_rate, config.schedule)
-    set_learning_rate(optimizer, rate)
+    last = min(stage.last_epoch, config.training.epochs)
+    rate = learning_rate(epoch - before, last - before, config.optimizer.learning_rate, config.schedule)
+    set_learning_rate(machinery.optimizer, rate)
 
     @functools.cache  # labels and criterion share one extraction; an epoch that needs none pays for none
     def features() -> Features:
@@ -164,7 +179,7 @@ def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int) -> tuple[Record,
 
 
 def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: EpochLabels, epoch: int) -> EpochResult:
-    fabric, _, trainable, optimizer, _, config, progress = machinery
+    config = machinery.config
     instances = config.warmup.instances if labels.kind == "instances" else config.sampler.instances
     clusters_per_batch = max(1, config.sampler.batch_size // instances)
     if labels.clusters < clusters_per_batch:
@@ -191,30 +206,31 @@ def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: Ep
         return augment(pixels, augmenting, config.augmentation, mean=config.data.mean, std=config.data.std)
 
     return train_epoch(
-        fabric,
-        trainable,
+        machinery.fabric,
+        machinery.trainable,
         criterion,
-        optimizer,
+        machinery.optimizer,
         batches,
         pixels=stage.train.pixels,
         labels=labels.labels,
         augment=transform,
         skip_limit=config.training.skip_limit,
         steps=config.training.iterations,
-        progress=progress,
+        progress=machinery.progress,
     )
 
 
 def _evaluate(machinery: _Machinery) -> dict[str, float]:
-    fabric, model, _, _, benchmark, config, progress = machinery
-    return evaluate_model(fabric, model, *benchmark, config, progress)
+    model, benchmark, config = machinery.model, machinery.benchmark, machinery.config
+    return evaluate_model(machinery.fabric, model, *benchmark, config, machinery.progress)
 
 
 def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
     """Write last.pt, and best.pt after the best evaluation so far."""
     config = machinery.config.model_dump_json()
     model = {"model": machinery.model.state_dict(), "config": config, "history": history}
-    run.save_checkpoint("last", {**model, "optimizer": machinery.optimizer.state_dict()})
+    learning = {"heads": machinery.heads.state_dict(), "optimizer": machinery.optimizer.state_dict()}
+    run.save_checkpoint("last", {**model, **learning})
     scores = [record["mAP"] for record in history if "mAP" in record]
     if "mAP" in history[-1] and history[-1]["mAP"] == max(scores):
         run.save_checkpoint("best", model)
@@ -222,6 +238,7 @@ def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
 
 def _restore(machinery: _Machinery, checkpoint: dict[str, Any]) -> list[Record]:
     machinery.model.load_state_dict(checkpoint["model"])
+    machinery.heads.load_state_dict(checkpoint["heads"])
     machinery.optimizer.load_state_dict(checkpoint["optimizer"])
     history: list[Record] = checkpoint["history"]
     return history

@@ -38,14 +38,17 @@ class RecipeInfo(Settings):
 
 
 class WarmupConfig(Settings):
-    """Epochs before the first clustering, for backbones that start from random weights: contrast within the batch."""
+    """Epochs before the first clustering, for backbones that start from random weights."""
 
     epochs: int = Field(0, ge=0)
     """How many of the run's epochs; 0 for pre-trained backbones. From random weights first clusters are arbitrary."""
 
     source: str = ""
-    """Another, labelled data set to learn from, such as `synthetic-b`. Empty: the target's own images without labels,
-    every image a class of its own (SimCLR)."""
+    """Another, labelled data set whose identities to learn, such as `synthetic-crowd`. Empty: the target's own images
+    without labels, every image a class of its own (SimCLR)."""
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of the target of the classification of a source's identities that is spread over all of them."""
 
     instances: int = Field(2, ge=2)
     """Differently augmented views of an image in a batch, where every image is a class of its own."""

@@ -4,13 +4,16 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from reidkit.backbones import Embeddings
 from reidkit.loop.pseudo_labels import EpochLabels
 from reidkit.memory import ClusterMemory, MemoryConfig, batch_contrast, cluster_centroids
 
-__all__ = ["BatchContrast", "ClusterContrast"]
+__all__ = ["BatchContrast", "ClusterContrast", "IdentityLoss", "create_classifier"]
+
+_CLASSIFIER_STD = 0.001  # as in BoT (Luo et al., CVPRW 2019): first logits are all but equal
 
 
 class BatchContrast:
@@ -29,6 +32,34 @@ class BatchContrast:
 
     def update(self, embeddings: Embeddings, labels: Tensor) -> None:
         """Nothing to do."""
+
+
+def create_classifier(feature_dim: int, classes: int) -> nn.Linear:
+    """A bias-free classifier (classes, feature_dim) with small random weights, the head of `IdentityLoss`."""
+    classifier = nn.Linear(feature_dim, classes, bias=False)
+    nn.init.normal_(classifier.weight, std=_CLASSIFIER_STD)
+    return classifier
+
+
+class IdentityLoss:
+    """Cross-entropy over identities on the feature after the neck (ID loss of BoT, Luo et al., CVPRW 2019).
+
+    Args:
+        classifier: What `create_classifier` returns; it lives as long as the stage, which names it as its head.
+        label_smoothing: Share of the target that is spread over all identities, in [0, 1).
+    """
+
+    def __init__(self, classifier: nn.Linear, label_smoothing: float) -> None:
+        self._classifier = classifier
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, embeddings: Embeddings, labels: Tensor) -> Tensor:
+        """Every image goes to its identity."""
+        logits = self._classifier(embeddings.after_neck)
+        return functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+
+    def update(self, embeddings: Embeddings, labels: Tensor) -> None:
+        """Nothing to do: the classifier learns by gradient."""
 
 
 class ClusterContrast:

@@ -9,6 +9,7 @@ from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import load_dataset
 from reidkit.evaluation import evaluate_ranking
 from reidkit.loop.config import RunConfig
+from reidkit.loop.device import place
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet, read_split
 from reidkit.loop.model import TrainedModel
@@ -67,7 +68,7 @@ def evaluate_on(
     """
     progress = progress or Progress()
     model, config, _ = trained
-    fabric.to_device(model)
+    place(fabric, model)
     scores = {}
     for target in targets:
         dataset = load_dataset(target, data_root)

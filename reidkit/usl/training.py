@@ -12,6 +12,7 @@ from reidkit.loop import (
     Criterion,
     EpochLabels,
     FeatureSource,
+    IdentityLoss,
     ImageSet,
     Progress,
     PseudoLabeler,
@@ -21,6 +22,7 @@ from reidkit.loop import (
     Stage,
     alternate,
     build_model,
+    create_classifier,
     create_fabric,
     ground_truth,
     instances,
@@ -67,32 +69,45 @@ def train_usl(
         for name, split in (("train", target.train), ("query", target.query), ("gallery", target.gallery))
     )
     source = _read(warm.train, "warm-up", config, progress) if labelled else train
-    stages = usl_stages(train, source, config, fabric.device)
+    stages = usl_stages(train, source, config, model.feature_dim, fabric.device)
     return alternate(fabric, model, stages, Benchmark(query, gallery), run, config, progress, resume=resume)
 
 
-def usl_stages(train: ImageSet, source: ImageSet, config: RunConfig, device: torch.device) -> list[Stage]:
+def usl_stages(
+    train: ImageSet, source: ImageSet, config: RunConfig, feature_dim: int, device: torch.device
+) -> list[Stage]:
     """The warm-up, if there is one, then the alternation of clustering and cluster contrast.
 
     Args:
         train: The target's training images.
         source: The warm-up's images: labelled ones of another data set, or the target's.
         config: All settings.
+        feature_dim: Size D of the features.
         device: Where the memory bank lies.
     """
 
-    def warm_up(extract: FeatureSource, epoch: int) -> EpochLabels:
-        return ground_truth(source.split.identities) if config.warmup.source else instances(len(source.pixels))
-
-    def criterion(extract: FeatureSource, labels: EpochLabels) -> Criterion:
+    def contrast(extract: FeatureSource, labels: EpochLabels) -> Criterion:
         if labels.kind == "clusters":
             return ClusterContrast(extract(), labels, config.memory, device)
         return BatchContrast(config.warmup.temperature)
 
-    return [
-        Stage(config.warmup.epochs, source, warm_up, criterion),
-        Stage(config.training.epochs, train, PseudoLabeler(config.clustering), criterion),
-    ]
+    alternation = Stage(config.training.epochs, train, PseudoLabeler(config.clustering), contrast)
+    if not config.warmup.epochs:
+        return [alternation]
+    if not config.warmup.source:
+        every_image = instances(len(source.pixels))
+        return [Stage(config.warmup.epochs, source, lambda extract, epoch: every_image, contrast), alternation]
+    identities = ground_truth(source.split.identities)
+    classifier = create_classifier(feature_dim, identities.clusters)
+    classify = IdentityLoss(classifier, config.warmup.label_smoothing)
+    warm_up = Stage(
+        config.warmup.epochs,
+        source,
+        label=lambda extract, epoch: identities,
+        criterion=lambda extract, labels: classify,
+        head=classifier,
+    )
+    return [warm_up, alternation]
 
 
 def _find(name: str, config: RunConfig, data_root: Path | None, progress: Progress) -> ReIDDataset:

@@ -106,7 +106,16 @@ def test_architecture_of_another_width_is_given_by_its_width() -> None:
         "embed_dim": 32,
         "depth": 2,
         "num_heads": 1,
+        "patch_size": 16,
     }
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "vit_tiny_ics"])
+def test_architecture_with_small_patches_is_read_off_its_projection(name: str) -> None:
+    state = create_backbone(name, image_size=(64, 32), patch_size=8, **TINY).state_dict()
+    found = infer_architecture(state)
+    assert (found["patch_size"], found["image_size"]) == (8, (64, 32))
+    create_backbone(**found).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +123,8 @@ def test_architecture_of_another_width_is_given_by_its_width() -> None:
     [
         ({"conv1.weight": torch.zeros(4, 3, 7, 7)}, "not of a ViT: 'pos_embed'"),
         (
-            {"pos_embed": torch.zeros(1, 197, 8), "patch_embed.proj.weight": torch.zeros(8, 3, 14, 14)},
-            "patches of 14x14, not 16x16",
+            {"pos_embed": torch.zeros(1, 197, 8), "patch_embed.proj.weight": torch.zeros(8, 3, 14, 16)},
+            "patches of 14x16, which are no squares",
         ),
         (
             {"pos_embed": torch.zeros(1, 11, 8), "patch_embed.proj.weight": torch.zeros(8, 3, 16, 16)},

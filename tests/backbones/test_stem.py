@@ -33,12 +33,14 @@ def test_ibn_normalises_one_half_by_image_and_the_other_by_batch(training: bool)
     torch.testing.assert_close(ibn(x), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_tokens_are_the_projection_convolution_row_by_row() -> None:
+@pytest.mark.parametrize("patch", [16, 8])
+def test_tokens_are_the_projection_convolution_row_by_row(patch: int) -> None:
     torch.manual_seed(0)
-    stem = ConvStem((48, 32), embed_dim=10).eval()
-    images = torch.randn(2, 3, 48, 32)
+    size = (3 * patch, 2 * patch)
+    stem = ConvStem(size, embed_dim=10, patch_size=patch).eval()
+    images = torch.randn(2, 3, *size)
     with torch.no_grad():
-        maps = functional.conv2d(stem.conv(images), stem.proj.weight, stem.proj.bias, stride=8)
+        maps = functional.conv2d(stem.conv(images), stem.proj.weight, stem.proj.bias, stride=patch // 2)
         tokens = stem(images)
     assert tokens.shape == (2, 6, 10)
     assert stem.num_patches == 6

@@ -140,6 +140,8 @@ def test_same_seed_same_weights() -> None:
         ("vit_small", {"image_size": (0, 128)}, "height=0 .* below 1"),
         ("vit_small", {"depth": 0}, "depth=0 .* below 1"),
         ("vit_tiny_ics", {"embed_dim": 100, "num_heads": 3}, "embed_dim=100 is not a multiple of num_heads=3"),
+        ("vit_tiny_ics", {"patch_size": 7}, "patch_size=7 .* is odd.* take 8"),
+        ("vit_tiny", {"image_size": (64, 36), "patch_size": 8}, "64x36 is not a multiple of the 8-pixel .* take 64x32"),
         ("vit_tiny", {"drop_path": 1.0}, r"drop_path=1.0 is outside \[0, 1\)"),
         ("vit_tiny", {"drop_path": -0.1}, r"drop_path=-0.1 is outside \[0, 1\)"),
     ],
