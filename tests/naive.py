@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.cluster.hierarchy import linkage
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import DBSCAN
 from sklearn.metrics import average_precision_score
 
@@ -58,10 +60,70 @@ def jaccard_distance(features: ArrayLike, k1: int, k2: int) -> NDArray[np.float3
     return distance
 
 
+def camera_jaccard_distance(
+    features: ArrayLike, cameras: ArrayLike, k1: tuple[int, int], k2: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Distances d (N, N), k1 and k2 being (intra, inter) (CA-Jaccard, CVPR 2024, section 3); camera -1 is unknown."""
+    x, camera = unit_vectors(features), np.asarray(cameras)
+    n = len(x)
+    ranked = nearest_neighbours(features, n)
+    same = [[int(j) for j in ranked[i] if j == i or camera[j] == camera[i] != -1] for i in range(n)]
+    other = [[int(j) for j in ranked[i] if j not in same[i]] for i in range(n)]
+    weights = np.zeros((n, n), np.float32)
+    for i in range(n):
+        reciprocal = {j for j in same[i][: k1[0]] if i in same[j][: k1[0]]}
+        reciprocal |= {j for j in other[i][: k1[1]] if i in other[j][: k1[1]]}
+        members = sorted(reciprocal)
+        closeness = np.exp(-(2 - 2 * (x[members] @ x[i])))
+        weights[i, members] = closeness / closeness.sum()
+    weights = np.stack([weights[same[i][: k2[0]] + other[i][: k2[1]]].mean(axis=0) for i in range(n)])
+    distance = np.empty((n, n), np.float32)
+    for i in range(n):
+        overlap = np.minimum(weights[i], weights).sum(axis=1)
+        distance[i] = np.maximum(1 - overlap / (2 - overlap), 0)
+    return distance
+
+
 def dbscan(distance: ArrayLike, eps: float, min_samples: int) -> NDArray[np.int64]:
     """Labels (N,) of DBSCAN on dense distances (N, N)."""
     model = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed")
     return np.asarray(model.fit_predict(np.asarray(distance)), np.int64)
+
+
+def hdbscan(distance: ArrayLike, min_cluster_size: int, min_samples: int) -> NDArray[np.int64]:
+    """Labels (N,) of HDBSCAN on dense distances (N, N), level by level (Campello et al., TKDD 2015, sections 3 to 5).
+
+    A level parts a cluster into all the pieces that hang together below it. Clusters are numbered by their smallest
+    point; the whole is none.
+    """
+    d = np.asarray(distance, np.float64)
+    core = np.sort(d, axis=1)[:, min(min_samples, len(d) - 1)]  # the first of a row is the point itself
+    reach = np.maximum(d, np.maximum.outer(core, core))
+
+    def select(members: Array, birth: float) -> tuple[float, list[Array]]:
+        """Stability of the best selection from a cluster born at density 1 / distance = birth, and the selection."""
+        stability, whole = 0.0, members
+        while True:
+            block = reach[np.ix_(members, members)]
+            level = linkage(block[np.triu_indices(len(members), 1)], "single")[-1, 2]
+            density = 1 / level if level > 0 else np.inf
+            piece = connected_components(block < level)[1]
+            large = [members[piece == p] for p in range(piece.max() + 1) if (piece == p).sum() >= min_cluster_size]
+            if len(large) != 1:
+                break
+            stability += (density - birth) * (len(members) - len(large[0]))
+            members = large[0]
+        stability += (density - birth) * len(members)
+        parts = [select(part, density) for part in large]
+        below = sum(part[0] for part in parts)
+        chosen = [cluster for part in parts for cluster in part[1]]
+        return (below, chosen) if below > stability or birth == 0 else (stability, [whole])
+
+    labels = np.full(len(d), -1, np.int64)
+    clusters = select(np.arange(len(d)), 0.0)[1] if len(d) > 1 else []
+    for label, cluster in enumerate(sorted(clusters, key=min)):
+        labels[cluster] = label
+    return labels
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ SETTINGS: dict[str, Any] = {
     "backbone": {"name": "vit_tiny_ics", "image_size": (32, 16), "embed_dim": 32, "depth": 1, "num_heads": 2},
     "augmentation": {"pad": 2},
     "sampler": {"batch_size": 16, "instances": 4},
-    "clustering": {"eps": 0.7, "k1": 8, "k2": 2, "min_samples": 2},
+    "clustering": {"eps": 0.5, "k1": 8, "k2": 2, "min_samples": 2},
     "optimizer": {"name": "adamw", "learning_rate": 1e-3},
     "training": {"epochs": 2, "iterations": 3, "device": "cpu", "precision": "32"},
     "evaluation": {"every": 1},

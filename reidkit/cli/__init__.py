@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from reidkit.__about__ import __version__
+from reidkit.cli.cluster import cluster
 from reidkit.cli.data import data
 from reidkit.cli.doctor import doctor
 from reidkit.cli.evaluate import evaluate
@@ -44,7 +45,7 @@ def cli() -> None:
     """  # noqa: D301  (\b keeps click from re-wrapping)
 
 
-for command in (usl, evaluate, data, recipes, doctor):
+for command in (usl, evaluate, cluster, data, recipes, doctor):
     cli.add_command(command)
 
 

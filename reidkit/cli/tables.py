@@ -19,7 +19,7 @@ def catalog_table(data_root: Path | None) -> Table:
     root = data_root or default_data_root()
     table = Table("name", "title", "found at", title=f"data root {root}")
     for name, config in SYNTHETIC.items():
-        table.add_row(name, f"generated pedestrians, {config.style}", "made on first use")
+        table.add_row(name, f"{config.train_identities} generated pedestrians, {config.style}", "made on first use")
     for entry in CATALOG.values():
         found = find_root(entry, root)
         table.add_row(entry.name, entry.title, str(found) if found else "not found")

@@ -1,12 +1,36 @@
-"""Pseudo-labels from features: nearest neighbours, k-reciprocal Jaccard graph, DBSCAN.
+"""Pseudo-labels from features: nearest neighbours, k-reciprocal Jaccard graph, DBSCAN or HDBSCAN.
 
 Works on plain arrays of any embeddings; needs no model and no data set of this package.
 """
 
 from reidkit.clustering.config import ClusteringConfig
 from reidkit.clustering.dbscan import dbscan
-from reidkit.clustering.estimators import JaccardDBSCAN
+from reidkit.clustering.estimators import JaccardDBSCAN, JaccardHDBSCAN, create_clusterer
+from reidkit.clustering.hdbscan import hdbscan
 from reidkit.clustering.jaccard import jaccard_graph
 from reidkit.clustering.neighbours import nearest_neighbours
+from reidkit.clustering.quality import (
+    camera_mix,
+    cluster_sizes,
+    clustering_record,
+    identity_agreement,
+    silhouette,
+    stability,
+)
 
-__all__ = ["ClusteringConfig", "JaccardDBSCAN", "dbscan", "jaccard_graph", "nearest_neighbours"]
+__all__ = [
+    "ClusteringConfig",
+    "JaccardDBSCAN",
+    "JaccardHDBSCAN",
+    "camera_mix",
+    "cluster_sizes",
+    "clustering_record",
+    "create_clusterer",
+    "dbscan",
+    "hdbscan",
+    "identity_agreement",
+    "jaccard_graph",
+    "nearest_neighbours",
+    "silhouette",
+    "stability",
+]

@@ -10,9 +10,37 @@ from sklearn.utils import check_array
 
 from reidkit.errors import ClusteringError
 
-__all__ = ["check_count", "check_distance", "check_neighbourhood", "unit_rows"]
+__all__ = [
+    "check_camera_neighbourhood",
+    "check_count",
+    "check_distance",
+    "check_neighbourhood",
+    "real_rows",
+    "unit_rows",
+]
 
 _ROWS = 512
+
+
+def real_rows(features: Any) -> NDArray[Any]:
+    """Check that features are rows of real numbers; whether they are finite is found when they are scaled.
+
+    Args:
+        features: (N, D) real numbers, N and D at least 1.
+
+    Returns:
+        (N, D) float32 or float64, the same memory where it was that already.
+
+    Raises:
+        ClusteringError: A wrong shape, no rows, complex numbers, text or a sparse matrix.
+    """
+    if issparse(features):
+        raise ClusteringError("sparse features cannot be clustered; pass a dense array (`features.toarray()`)")
+    try:
+        dense: NDArray[Any] = check_array(features, dtype=(np.float64, np.float32), ensure_all_finite=False)
+    except ValueError as error:
+        raise ClusteringError(f"the features must be an (N, D) array of real numbers: {error}") from error
+    return dense
 
 
 def unit_rows(features: Any) -> NDArray[np.float32]:
@@ -29,14 +57,9 @@ def unit_rows(features: Any) -> NDArray[np.float32]:
         (N, D) float32, C-contiguous.
 
     Raises:
-        ClusteringError: A wrong shape, no rows, complex numbers, text, a sparse matrix, NaN or infinity.
+        ClusteringError: What `real_rows` refuses, NaN or infinity.
     """
-    if issparse(features):
-        raise ClusteringError("sparse features cannot be clustered; pass a dense array (`features.toarray()`)")
-    try:
-        dense = check_array(features, dtype=(np.float64, np.float32), ensure_all_finite=False)
-    except ValueError as error:
-        raise ClusteringError(f"the features must be an (N, D) array of real numbers: {error}") from error
+    dense = real_rows(features)
     unit = np.empty(dense.shape, np.float32)
     for start in range(0, len(dense), _ROWS):
         block = dense[start : start + _ROWS].astype(np.float64)
@@ -71,10 +94,22 @@ def check_neighbourhood(k1: int, k2: int) -> None:
         )
 
 
-def check_count(name: str, value: int) -> None:
-    """Refuse whatever is not an integer of at least 1 with a ClusteringError."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ClusteringError(f"{name}={value!r} must be an integer of at least 1")
+def check_camera_neighbourhood(k1_intra: int, k1_inter: int, k2_intra: int, k2_inter: int) -> None:
+    """Refuse counts below 1 (k2_inter: below 0) and a k2 above the k1 of its kind with a ClusteringError."""
+    for kind, k1, k2, least in (("intra", k1_intra, k2_intra, 1), ("inter", k1_inter, k2_inter, 0)):
+        check_count(f"k1_{kind}", k1)
+        check_count(f"k2_{kind}", k2, least=least)
+        if k2 > k1:
+            raise ClusteringError(
+                f"k2_{kind}={k2} must not exceed k1_{kind}={k1}: query expansion averages the first of the neighbours; "
+                f"lower k2_{kind}"
+            )
+
+
+def check_count(name: str, value: int, *, least: int = 1) -> None:
+    """Refuse whatever is not an integer of at least 1 (or another least) with a ClusteringError."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ClusteringError(f"{name}={value!r} must be an integer of at least {least}")
 
 
 def check_distance(name: str, value: float, *, zero: bool = False) -> np.float32:

@@ -11,13 +11,21 @@ __all__ = ["ClusteringConfig"]
 
 
 class ClusteringConfig(Settings):
-    """How features become pseudo-labels; `JaccardDBSCAN` takes every field under the same name."""
+    """How features become pseudo-labels; `create_clusterer` builds the estimator, whose parameters have these names."""
+
+    method: Literal["dbscan", "hdbscan"] = "dbscan"
+    """What clusters the Jaccard distances. dbscan: one density, eps, for all clusters; hdbscan: a density for each."""
 
     eps: float = 0.6
-    """Largest Jaccard distance of neighbours, in (0, 1): 0.6 for Market-1501, 0.7 for MSMT17. Higher merges more."""
+    """Largest Jaccard distance of neighbours, in (0, 1): 0.6 for Market-1501, 0.7 for MSMT17. Higher merges more.
+    dbscan only."""
+
+    min_cluster_size: int = Field(default=4, ge=2)
+    """Fewest images of a cluster, at least 2. hdbscan only."""
 
     min_samples: int = Field(default=4, ge=1)
-    """Images within eps, the image itself included, that make a core point of a cluster."""
+    """dbscan: images within eps, the image itself included, that make a core point of a cluster. hdbscan: the distance
+    to this nearest other image (the first, the second, ...) says how dense it is around an image."""
 
     k1: int = Field(default=30, ge=1)
     """Nearest neighbours, the image itself included, among which reciprocal ones are sought."""

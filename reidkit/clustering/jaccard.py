@@ -14,10 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from reidkit.clustering.checks import check_distance, check_neighbourhood, unit_rows
+from reidkit.clustering.cameras import camera_groups, camera_neighbours
+from reidkit.clustering.capacity import clustering_bytes, refuse_beyond_memory
+from reidkit.clustering.checks import (
+    check_camera_neighbourhood,
+    check_distance,
+    check_neighbourhood,
+    real_rows,
+    unit_rows,
+)
 from reidkit.clustering.neighbours import fill_similarities, search
+from reidkit.clustering.overlap import near_pairs
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.rows import Rows, stack
+from reidkit.clustering.processes import Processes, join_processes
+from reidkit.clustering.rows import Rows, all_rows, empty_rows, reserve
 from reidkit.errors import ClusteringError
 
 __all__ = ["jaccard_graph"]
@@ -26,10 +36,18 @@ _MEMBER = 1
 _ADDED = 2
 
 
+class Lists(NamedTuple):
+    """What the reciprocal encoding reads of the neighbour search."""
+
+    neighbours: NDArray[np.int32]  # (N, K), among which reciprocal ones are sought; -1 where there are no more
+    averaged: NDArray[np.int32]  # (N, K2), whose encodings are averaged; -1 where there are no more
+    half: int  # size of the half lists that may join; 0: none does
+
+
 class Rings(NamedTuple):
     """Neighbour lists and how far one must go along them for two points to be each other's neighbours."""
 
-    neighbours: NDArray[np.int32]  # (N, K), the point itself first
+    neighbours: NDArray[np.int32]  # (N, K), -1 where there are no more
     depth: NDArray[np.int32]  # (N, K): neighbours[i, p] is in S_k(i) for all k > depth[i, p]; K if in none
 
 
@@ -39,10 +57,16 @@ def jaccard_graph(
     k1: int = 30,
     k2: int = 6,
     max_distance: float = 0.6,
+    cameras: Any = None,
+    k1_intra: int = 6,
+    k1_inter: int = 21,
+    k2_intra: int = 2,
+    k2_inter: int = 4,
     neighbours: NDArray[np.integer[Any]] | None = None,
     backend: str = "auto",
     device: str = "cpu",
     threads: int | None = None,
+    group: Any = None,
 ) -> "csr_array[np.float32, tuple[int, int]]":
     """Build the graph of k-reciprocal Jaccard distances, exactly the pairs with d <= max_distance.
 
@@ -55,6 +79,17 @@ def jaccard_graph(
     4. V_i <- mean of V_j over the first k2 entries of R_k1(i).
     5. s_ij = sum over l of min(V_il, V_jl); d_ij = max(0, 1 - s_ij / (2 - s_ij)).
 
+    With cameras (CA-Jaccard: Chen et al., CVPR 2024, section 3) the images of the same camera, i itself being the
+    first, and those of other cameras are ranked apart, which replaces k1 and k2:
+
+    * for 1 and 2: E(i) = S_k1_intra(i) of the first ranking and S_k1_inter(i) of the second; no set joins;
+    * for 4: the mean over the first k2_intra of the one and the first k2_inter of the other, or what there is of them.
+
+    An unknown camera (-1) counts as a camera of that image alone, so that the image has inter-camera neighbours only.
+    A camera of fewer images gives a shorter list; none borrows from the other. The published settings are k1 5 and 20,
+    of which the public code takes one more: 6, the image itself included, and 21 here. They go with an eps of 0.4 for
+    Market-1501 and 0.6 for MSMT17.
+
     Distances and the bound are compared in float32. The graph is symmetric. Its diagonal is stored, as explicit zeros,
     like every other distance of zero (`eliminate_zeros` would lose them): the number of entries in a row is what
     DBSCAN counts, and `sklearn.cluster.DBSCAN(metric="precomputed")` takes the graph as it is.
@@ -64,29 +99,67 @@ def jaccard_graph(
         k1: Neighbours of the reciprocal sets, the point itself included; more than N count as N.
         k2: Neighbours of the query expansion, at most k1; 1 turns it off.
         max_distance: Bound on the distances kept, in [0, 1).
+        cameras: (N,) 0-based camera of each feature, -1 if unknown; None: cameras do not count.
+        k1_intra: With cameras: neighbours of the same camera in the reciprocal sets, the point itself included.
+        k1_inter: With cameras: neighbours of other cameras in the reciprocal sets.
+        k2_intra: With cameras: neighbours of the same camera in the query expansion, the point itself included.
+        k2_inter: With cameras: neighbours of other cameras in the query expansion, 0 or more.
         neighbours: (N, >= min(k1, N)) nearest neighbours from `nearest_neighbours`, to be searched here if None.
-        backend: See `nearest_neighbours`.
+        backend: See `nearest_neighbours`; with cameras not "faiss".
         device: See `nearest_neighbours`.
         threads: See `nearest_neighbours`. The result does not depend on it.
+        group: `torch.distributed` process group that shares the work: all its processes call with the same arguments
+            and get the whole graph, bit for bit that of one process. The neighbours, V and the pairs of step 5 are
+            shared out by rows; comparing lists and transposing, a small part, each process does itself.
 
     Returns:
         (N, N) float32, rows sorted.
 
     Raises:
-        ClusteringError: Features or parameters outside the ranges above.
+        ClusteringError: Features or parameters outside the ranges above, too little memory (foreseen before the
+            search, and again before the pairs are collected), or a group whose processes do not agree.
     """
     check_neighbourhood(k1, k2)
+    check_camera_neighbourhood(k1_intra, k1_inter, k2_intra, k2_inter)
     bound = check_distance("max_distance", max_distance, zero=True)
+    processes = join_processes(group)
+    dense = real_rows(X)
+    given = None if neighbours is None else _given(neighbours, len(dense), k1)
+    groups = None if cameras is None else camera_groups(cameras, len(dense))
+    if given is not None and groups is not None:
+        raise ClusteringError("neighbours were ranked over all cameras; pass either them or cameras, not both")
+    counts = (k1, k2) if groups is None else (k1_intra + k1_inter, k2_intra + k2_inter)
+    _foresee(dense.shape, *counts, processes)
     with worker_pool(threads) as pool:
-        points = unit_rows(X)
-        if neighbours is None:
-            nearest = search(points, k1, backend=backend, device=device, pool=pool)
+        points = unit_rows(dense)
+        processes.check_same(points, given, groups, k1, k2, k1_intra, k1_inter, k2_intra, k2_inter, float(bound))
+        if groups is not None:
+            intra, inter = camera_neighbours(
+                points, groups, k1_intra, k1_inter, backend=backend, device=device, pool=pool, processes=processes
+            )
+            near = np.hstack([intra[:, :k2_intra], inter[:, :k2_inter]])
+            lists = Lists(np.hstack([intra, inter]), near, half=0)
         else:
-            nearest = _given(neighbours, len(points), k1)
-        graph = _near_pairs(_encode(points, nearest, k1, k2, pool), bound, pool)
+            nearest = given
+            if nearest is None:
+                nearest = search(points, k1, backend=backend, device=device, pool=pool, processes=processes)
+            near = np.ascontiguousarray(nearest[:, :k2])
+            lists = Lists(nearest, near, half=min(round(k1 / 2) + 1, nearest.shape[1]))
+        graph = near_pairs(_encode(points, lists, pool, processes), bound, pool, processes)
     n = len(points)
     indptr = graph.indptr if len(graph.indices) > np.iinfo(np.int32).max else graph.indptr.astype(np.int32)
     return csr_array((graph.weights, graph.indices, indptr), shape=(n, n))
+
+
+def _foresee(shape: tuple[int, ...], k1: int, k2: int, processes: Processes) -> None:
+    """Refuse what the memory cannot hold, as far as the number of features tells."""
+    n, dimension = shape
+    refuse_beyond_memory(
+        clustering_bytes(n, dimension, k1, k2, processes=processes.size),
+        what=f"clustering {n:,} features of size {dimension:,} by {k1} neighbours, {k2} of them averaged,",
+        remedy="cluster fewer images, lower k1",
+        processes=processes,
+    )
 
 
 def _given(neighbours: NDArray[np.integer[Any]], n: int, k1: int) -> NDArray[np.int32]:
@@ -107,33 +180,22 @@ def _given(neighbours: NDArray[np.integer[Any]], n: int, k1: int) -> NDArray[np.
     return nearest
 
 
-def _encode(points: NDArray[np.float32], neighbours: NDArray[np.int32], k1: int, k2: int, pool: Executor) -> Rows:
+def _encode(points: NDArray[np.float32], lists: Lists, pool: Executor, processes: Processes) -> Rows:
     """Steps 1 to 4: the weights V."""
     n = len(points)
-    half = min(round(k1 / 2) + 1, neighbours.shape[1])
-    rings = Rings(neighbours, np.empty_like(neighbours))
+    rings = Rings(lists.neighbours, np.empty_like(lists.neighbours))
     map_rows(pool, partial(measure_depth, rings), n)
 
     def weigh(start: int, stop: int) -> Rows:
-        rows = expand(rings, half, start, stop)
+        rows = expand(rings, lists.half, start, stop)
         fill_similarities(points, rows, start)
         softmax(rows)
         return rows
 
-    weights = stack(map_rows(pool, weigh, n))
-    if k2 == 1:
+    weights = all_rows(weigh, n, pool, processes)
+    if lists.averaged.shape[1] == 1:
         return weights
-    nearest = np.ascontiguousarray(neighbours[:, :k2])
-    return stack(map_rows(pool, partial(average, weights, nearest), n))
-
-
-def _near_pairs(weights: Rows, bound: np.float32, pool: Executor) -> Rows:
-    """Step 5: all pairs within the bound, both ways round, and the diagonal."""
-    columns = transpose(weights)
-    weights = transpose(columns)  # to sort the rows
-    upper = stack(map_rows(pool, partial(pairs, weights, columns, bound), len(weights.indptr) - 1))
-    lower = transpose(upper)
-    return join(lower, transpose(lower))
+    return all_rows(partial(average, weights, lists.averaged), n, pool, processes)
 
 
 @kernel
@@ -141,12 +203,14 @@ def measure_depth(rings: Rings, start: int, stop: int) -> None:
     """Fill depth for points [start, stop): max of the places of j in R(i) and of i in R(j); K where there is none.
 
     S_k(i) = { neighbours[i, p] : depth[i, p] < k }, for every k up to K. Allocates nothing.
+    Two lists that share no point, of the same camera and of others, may stand one behind the other: if j is in one of
+    the lists of i, then i can only be in the same one of j. So depth < K holds for the union of the reciprocal sets.
     """
     width = rings.neighbours.shape[1]
     for i in range(start, stop):
         for p in range(width):
             j = rings.neighbours[i, p]
-            place = 0
+            place = 0 if j >= 0 else width
             while place < width and rings.neighbours[j, place] != i:
                 place += 1
             rings.depth[i, p] = max(p, place)
@@ -219,18 +283,22 @@ def softmax(rows: Rows) -> None:
 
 @kernel
 def average(weights: Rows, neighbours: NDArray[np.int32], start: int, stop: int) -> Rows:
-    """Query expansion of points [start, stop): V_i <- mean of V_j over j in neighbours[i] (N, k2), unsorted.
+    """Query expansion of points [start, stop): V_i <- mean of V_j over j >= 0 in neighbours[i] (N, k2), unsorted.
 
     Allocates the rows, and N floats and N integers to add them up.
     """
-    n, width = neighbours.shape
+    n = len(neighbours)
     total = np.zeros(n, np.float32)
     found = np.empty(n, np.int32)
     rows = empty_rows(stop - start)
     used = 0
     for i in range(start, stop):
         count = 0
+        given = 0
         for j in neighbours[i]:
+            if j < 0:
+                continue
+            given += 1
             for p in range(weights.indptr[j], weights.indptr[j + 1]):
                 index = weights.indices[p]
                 if total[index] == 0:
@@ -240,117 +308,8 @@ def average(weights: Rows, neighbours: NDArray[np.int32], start: int, stop: int)
         rows = reserve(rows, used, count)
         for index in found[:count]:
             rows.indices[used] = index
-            rows.weights[used] = total[index] / np.float32(width)
+            rows.weights[used] = total[index] / np.float32(given)
             total[index] = 0
             used += 1
         rows.indptr[i - start + 1] = used
     return rows
-
-
-@kernel
-def transpose(rows: Rows) -> Rows:
-    """The columns of a square matrix of sparse rows, each sorted by row. Allocates the columns."""
-    n = rows.indptr.size - 1
-    size = rows.indptr[n]
-    columns = Rows(np.zeros(n + 1, np.int64), np.empty(size, np.int32), np.empty(size, np.float32))
-    for index in rows.indices[:size]:
-        columns.indptr[index + 1] += 1
-    for column in range(n):
-        columns.indptr[column + 1] += columns.indptr[column]
-    place = columns.indptr[:-1].copy()
-    for i in range(n):
-        for p in range(rows.indptr[i], rows.indptr[i + 1]):
-            column = rows.indices[p]
-            columns.indices[place[column]] = i
-            columns.weights[place[column]] = rows.weights[p]
-            place[column] += 1
-    return columns
-
-
-@kernel
-def pairs(weights: Rows, columns: Rows, bound: np.float32, start: int, stop: int) -> Rows:
-    """Points j > i with d_ij <= bound for points i in [start, stop), unsorted, with d_ij.
-
-    s_ij = sum over l of min(V_il, V_jl), in the order of row i. Allocates the rows, and N floats and N integers to add
-    them up.
-    """
-    overlap = np.zeros(weights.indptr.size - 1, np.float32)
-    found = np.empty(overlap.size, np.int32)
-    rows = empty_rows(stop - start)
-    used = 0
-    for i in range(start, stop):
-        count = meet(weights, columns, i, overlap, found)
-        rows = reserve(rows, used, count)
-        for j in found[:count]:
-            d = distance(overlap[j])
-            overlap[j] = 0
-            if d <= bound:
-                rows.indices[used] = j
-                rows.weights[used] = d
-                used += 1
-        rows.indptr[i - start + 1] = used
-    return rows
-
-
-@kernel
-def meet(weights: Rows, columns: Rows, i: int, overlap: NDArray[np.float32], found: NDArray[np.int32]) -> int:
-    """Add up s_ij in overlap (N,) for all j > i that meet i, list them in found; return how many. Allocates nothing."""
-    count = 0
-    for p in range(weights.indptr[i], weights.indptr[i + 1]):
-        column = weights.indices[p]
-        for q in range(columns.indptr[column + 1] - 1, columns.indptr[column] - 1, -1):
-            j = columns.indices[q]
-            if j <= i:
-                break
-            if overlap[j] == 0:
-                found[count] = j
-                count += 1
-            overlap[j] += min(weights.weights[p], columns.weights[q])
-    return count
-
-
-@kernel
-def distance(overlap: np.float32) -> np.float32:
-    """Jaccard distance, max(0, 1 - s / (2 - s)), of the overlap s, in float32. Allocates nothing."""
-    return max(np.float32(0), np.float32(1) - overlap / (np.float32(2) - overlap))
-
-
-@kernel
-def join(lower: Rows, upper: Rows) -> Rows:
-    """Put the two triangles of a symmetric matrix together with its diagonal of zeros. Allocates the result."""
-    n = lower.indptr.size - 1
-    size = lower.indptr[n] + n + upper.indptr[n]
-    full = Rows(np.zeros(n + 1, np.int64), np.empty(size, np.int32), np.zeros(size, np.float32))
-    used = 0
-    for i in range(n):
-        for p in range(lower.indptr[i], lower.indptr[i + 1]):
-            full.indices[used] = lower.indices[p]
-            full.weights[used] = lower.weights[p]
-            used += 1
-        full.indices[used] = i
-        used += 1
-        for p in range(upper.indptr[i], upper.indptr[i + 1]):
-            full.indices[used] = upper.indices[p]
-            full.weights[used] = upper.weights[p]
-            used += 1
-        full.indptr[i + 1] = used
-    return full
-
-
-@kernel
-def empty_rows(count: int) -> Rows:
-    """Rows without entries. Allocates their pointers."""
-    return Rows(np.zeros(count + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
-
-
-@kernel
-def reserve(rows: Rows, used: int, more: int) -> Rows:
-    """Rows with room for `more` entries after the first `used`. Allocates twice the need when it has to."""
-    if used + more <= rows.indices.size:
-        return rows
-    indices = np.empty(2 * (used + more), np.int32)
-    weights = np.empty(2 * (used + more), np.float32)
-    for p in range(used):
-        indices[p] = rows.indices[p]
-        weights[p] = rows.weights[p]
-    return Rows(rows.indptr, indices, weights)

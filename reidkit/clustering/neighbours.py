@@ -13,13 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.checks import check_count, unit_rows
+from reidkit.clustering.capacity import refuse_beyond_memory, search_bytes
+from reidkit.clustering.checks import check_count, real_rows, unit_rows
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.processes import ALONE, Processes, join_processes
 from reidkit.clustering.rows import Rows
-from reidkit.clustering.search import Candidates, search_device, search_faiss, search_processor
+from reidkit.clustering.search import (
+    Candidates,
+    empty_candidates,
+    merge,
+    search_device,
+    search_faiss,
+    search_processor,
+)
 from reidkit.errors import ClusteringError
 
-__all__ = ["fill_similarities", "nearest_neighbours", "search"]
+__all__ = ["check_backend", "fill_similarities", "nearest_neighbours", "search"]
 
 _MARGIN = 16
 _SETTLE_SCORES = 1 << 24
@@ -28,8 +37,8 @@ _SETTLE_SCORES = 1 << 24
 class Ranking(NamedTuple):
     """The K nearest of N points, itself first, then by falling similarity."""
 
-    neighbours: NDArray[np.int32]  # (N, K)
-    last: NDArray[np.float32]  # (N,), similarity of the last neighbour
+    neighbours: NDArray[np.int32]  # (N, K), -1 where there are no more
+    last: NDArray[np.float32]  # (N,), similarity of the last neighbour, -inf where it is -1
 
 
 class Doubt(NamedTuple):
@@ -54,12 +63,13 @@ def nearest_neighbours(
     backend: str = "auto",
     device: str = "cpu",
     threads: int | None = None,
+    group: Any = None,
 ) -> NDArray[np.int32]:
     """Find the exact k nearest neighbours of every feature among all features, by cosine similarity.
 
     For unit vectors this is the order of Euclidean distance. Each point is its own first neighbour, also among
     duplicates. The others come by falling similarity x_i . x_j, which is summed in double precision and rounded to
-    float32; equal ones come by rising index. Backend, device, tiles and threads do not change the result.
+    float32; equal ones come by rising index. Backend, device, tiles, threads and processes do not change the result.
 
     Args:
         X: (N, D) features; they are L2-normalised here, and need not be before.
@@ -67,19 +77,43 @@ def nearest_neighbours(
         backend: "torch"; "faiss" (an extra: flat index on the CPU); or "auto", the fastest exact one, which is torch.
         device: torch's name of the device that computes the products.
         threads: Threads for all but the products; None takes every core.
+        group: `torch.distributed` process group that shares the search: all its processes call with the same features
+            (all N of them), each computes its part of the products and ranks its part of the rows, and each returns
+            the whole result. None: this process computes all.
 
     Returns:
         (N, min(k, N)) indices.
 
     Raises:
-        ClusteringError: Features that cannot be compared, k < 1, an unknown backend, or one that is not installed.
+        ClusteringError: Features that cannot be compared, k < 1, an unknown backend, one that is not installed, too
+            little memory, or a group whose processes do not agree.
     """
     check_count("k", k)
+    processes = join_processes(group)
+    dense = real_rows(X)
+    n, dimension = dense.shape
+    refuse_beyond_memory(
+        search_bytes(n, dimension, k, processes=processes.size),
+        what=f"the search for {k:,} neighbours of {n:,} features of size {dimension:,}",
+        remedy="search among fewer images, lower k",
+        processes=processes,
+    )
     with worker_pool(threads) as pool:
-        return search(unit_rows(X), k, backend=backend, device=device, pool=pool)
+        points = unit_rows(dense)
+        processes.check_same(points, k)
+        return search(points, k, backend=backend, device=device, pool=pool, processes=processes)
 
 
-def search(points: NDArray[np.float32], k: int, *, backend: str, device: str, pool: Executor) -> NDArray[np.int32]:
+def search(
+    points: NDArray[np.float32],
+    k: int,
+    *,
+    backend: str,
+    device: str,
+    pool: Executor,
+    groups: NDArray[np.int32] | None = None,
+    processes: Processes = ALONE,
+) -> NDArray[np.int32]:
     """Find the nearest neighbours of unit vectors, as `nearest_neighbours` describes it.
 
     Args:
@@ -88,51 +122,90 @@ def search(points: NDArray[np.float32], k: int, *, backend: str, device: str, po
         backend: "auto", "torch" or "faiss".
         device: torch's name of a device.
         pool: Threads for the kernels.
+        groups: (N,) a point's neighbours, but for itself, are of other groups than its own; None: of all.
+        processes: Processes that share the search.
 
     Returns:
-        (N, min(k, N)) indices.
+        (N, min(k, N)) indices, -1 where there are too few points of other groups.
 
     Raises:
-        ClusteringError: An unknown backend, or one that is not installed.
+        ClusteringError: An unknown backend, one that is not installed, or one that knows no groups.
     """
-    _check_backend(backend, device)
+    check_backend(backend, device, groups)
     n, dimension = points.shape
     k = min(k, n)
     if k == 1:
         return np.arange(n, dtype=np.int32)[:, None]
     width = min(k + _MARGIN, n)
-    candidates = _propose(points, width, backend=backend, device=device, pool=pool)
-    ranking = Ranking(np.empty((n, k), np.int32), np.empty(n, np.float32))
-    map_rows(pool, partial(rank, points, candidates.indices, ranking), n)
+    proposed = _propose(points, width, backend=backend, device=device, pool=pool, groups=groups, processes=processes)
+    candidates = _merged(proposed, pool, processes)
+    ranking = Ranking(np.full((n, k), -1, np.int32), np.empty(n, np.float32))
+    first, stop = processes.share(n)
+    map_rows(pool, partial(rank, points, candidates.indices, ranking), stop, first=first)
     if width < n:
-        _settle(points, candidates.floor, ranking, error=(dimension + 2) / 2**24, pool=pool)
-    return ranking.neighbours
+        _settle(points, candidates.floor, ranking, groups, error=(dimension + 2) / 2**24, pool=pool)
+    return processes.unite(ranking.neighbours)
 
 
-def _check_backend(backend: str, device: str) -> None:
+def check_backend(backend: str, device: str, groups: NDArray[np.int32] | None) -> None:
+    """Refuse a backend that does not exist, or cannot do what is asked for, with a ClusteringError."""
     if backend not in ("auto", "torch", "faiss"):
         raise ClusteringError(f"backend={backend!r} is unknown; choose 'auto', 'torch' or 'faiss'")
     if backend == "faiss" and device != "cpu":
         raise ClusteringError(f"backend='faiss' searches on the CPU, not on device={device!r}; pass backend='torch'")
+    if backend == "faiss" and groups is not None:
+        raise ClusteringError("backend='faiss' cannot search among other cameras only; pass backend='torch'")
 
 
-def _propose(points: NDArray[np.float32], width: int, *, backend: str, device: str, pool: Executor) -> Candidates:
+def _propose(
+    points: NDArray[np.float32],
+    width: int,
+    *,
+    backend: str,
+    device: str,
+    pool: Executor,
+    groups: NDArray[np.int32] | None,
+    processes: Processes,
+) -> Candidates:
     if backend == "faiss":
-        return search_faiss(points, width)
+        return search_faiss(points, width, processes=processes)
     if device == "cpu":
-        return search_processor(points, width, pool)
-    return search_device(points, width, device)
+        return search_processor(points, width, pool, groups=groups, processes=processes)
+    return search_device(points, width, device, groups=groups, processes=processes)
+
+
+def _merged(proposed: Candidates, pool: Executor, processes: Processes) -> Candidates:
+    """Unite the candidates of all processes, for the rows of this one's share; the other rows stay empty."""
+    if processes.size == 1:
+        return proposed
+    merged = empty_candidates(*proposed.indices.shape)
+    first, stop = processes.share(len(merged.floor))
+    for other in processes.each(proposed):
+        map_rows(pool, partial(merge, merged, other), stop, first=first)
+    return merged
 
 
 def _settle(
-    points: NDArray[np.float32], floor: NDArray[np.float32], ranking: Ranking, *, error: float, pool: Executor
+    points: NDArray[np.float32],
+    floor: NDArray[np.float32],
+    ranking: Ranking,
+    groups: NDArray[np.int32] | None,
+    *,
+    error: float,
+    pool: Executor,
 ) -> None:
-    """Search again, among all points, for those whose last neighbour is not clear of the candidates' floor."""
-    doubtful = np.flatnonzero(ranking.last <= floor.astype(np.float64) + error)
+    """Search again, among all points, for those whose last neighbour is not clear of the candidates' floor.
+
+    Where the floor is -inf, nothing has been left out: every point is a candidate, or the row is another process's.
+    """
+    doubtful = np.flatnonzero((floor > -np.inf) & (ranking.last <= floor.astype(np.float64) + error))
     size = max(1, _SETTLE_SCORES // len(points))
     for start in range(0, len(doubtful), size):
         rows = doubtful[start : start + size]
-        doubt = Doubt(rows, points[rows] @ points.T, ranking.last[rows].astype(np.float64) - error)
+        scores = points[rows] @ points.T
+        if groups is not None:
+            scores[groups[rows, None] == groups] = -np.inf
+        doubt = Doubt(rows, scores, ranking.last[rows].astype(np.float64) - error)
         map_rows(pool, partial(rank_doubtful, points, doubt, ranking), len(rows), smallest=1)
 
 
@@ -172,9 +245,11 @@ def rank(points: NDArray[np.float32], candidates: NDArray[np.int32], ranking: Ra
     others = ranking.neighbours.shape[1] - 1
     best = Best(np.empty(others, np.float32), np.empty(others, np.int32))
     for i in range(start, stop):
+        best.scores[:] = -np.inf
+        best.indices[:] = -1
         count = 0
         for j in candidates[i]:
-            if j != i:
+            if j not in (i, -1):
                 count = insert(best, count, similarity(points[i], points[j]), j)
         store(ranking, i, best)
 
@@ -198,7 +273,7 @@ def rank_doubtful(points: NDArray[np.float32], doubt: Doubt, ranking: Ranking, s
 
 @kernel
 def store(ranking: Ranking, i: int, best: Best) -> None:
-    """Row i of the ranking <- i, then the K - 1 entries of its full list. Allocates nothing."""
+    """Row i of the ranking <- i, then the K - 1 entries of its list. Allocates nothing."""
     ranking.neighbours[i, 0] = i
     for p in range(best.indices.size):
         ranking.neighbours[i, p + 1] = best.indices[p]

@@ -50,15 +50,18 @@ def worker_pool(threads: int | None) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads or config.NUMBA_NUM_THREADS, thread_name_prefix="reidkit-clustering")
 
 
-def map_rows(pool: Executor, function: Callable[[int, int], Result], n: int, *, smallest: int = 256) -> list[Result]:
-    """Call `function(start, stop)` for every block of range(n) on the pool; return the results in the order of rows.
+def map_rows(
+    pool: Executor, function: Callable[[int, int], Result], n: int, *, first: int = 0, smallest: int = 256
+) -> list[Result]:
+    """Call `function(start, stop)` for every block of rows on the pool; return the results in the order of rows.
 
     Args:
         pool: Where to call it.
         function: Works on rows [start, stop).
-        n: Number of rows.
+        n: The row after the last.
+        first: The first row; where it is n there is one block, of no rows.
         smallest: Rows that are worth a block.
     """
-    size = max(smallest, -(-n // _BLOCKS))
-    starts = range(0, n, size)
+    size = max(smallest, -(-(n - first) // _BLOCKS))
+    starts = range(first, max(n, first + 1), size)
     return list(pool.map(function, starts, (min(start + size, n) for start in starts)))

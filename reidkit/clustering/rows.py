@@ -1,11 +1,16 @@
-"""Sparse rows: the one container that the kernels of this room pass on."""
+"""Sparse rows: the one container that the kernels of this room pass on, and what is done with it."""
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "stack"]
+from reidkit.clustering.parallel import kernel, map_rows
+from reidkit.clustering.processes import Processes
+
+__all__ = ["Rows", "all_rows", "empty_rows", "join", "reserve", "stack", "transpose"]
 
 
 class Rows(NamedTuple):
@@ -25,3 +30,78 @@ def stack(blocks: list[Rows]) -> Rows:
         np.concatenate([block.indices[: block.indptr[-1]] for block in blocks]),
         np.concatenate([block.weights[: block.indptr[-1]] for block in blocks]),
     )
+
+
+def all_rows(compute: Callable[[int, int], Rows], n: int, pool: Executor, processes: Processes) -> Rows:
+    """Compute rows 0 to N in blocks, each process its share, and give all of them to every process.
+
+    Args:
+        compute: Computes rows [start, stop).
+        n: Number of rows, N.
+        pool: Threads for the blocks.
+        processes: Processes that share the rows.
+    """
+    first, stop = processes.share(n)
+    rows = stack(map_rows(pool, compute, stop, first=first))
+    return rows if processes.size == 1 else stack(list(processes.each(rows)))
+
+
+@kernel
+def empty_rows(count: int) -> Rows:
+    """Rows without entries. Allocates their pointers."""
+    return Rows(np.zeros(count + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+@kernel
+def reserve(rows: Rows, used: int, more: int) -> Rows:
+    """Rows with room for `more` entries after the first `used`. Allocates twice the need when it has to."""
+    if used + more <= rows.indices.size:
+        return rows
+    indices = np.empty(2 * (used + more), np.int32)
+    weights = np.empty(2 * (used + more), np.float32)
+    for p in range(used):
+        indices[p] = rows.indices[p]
+        weights[p] = rows.weights[p]
+    return Rows(rows.indptr, indices, weights)
+
+
+@kernel
+def transpose(rows: Rows) -> Rows:
+    """The columns of a square matrix of sparse rows, each sorted by row. Allocates the columns."""
+    n = rows.indptr.size - 1
+    size = rows.indptr[n]
+    columns = Rows(np.zeros(n + 1, np.int64), np.empty(size, np.int32), np.empty(size, np.float32))
+    for index in rows.indices[:size]:
+        columns.indptr[index + 1] += 1
+    for column in range(n):
+        columns.indptr[column + 1] += columns.indptr[column]
+    place = columns.indptr[:-1].copy()
+    for i in range(n):
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            column = rows.indices[p]
+            columns.indices[place[column]] = i
+            columns.weights[place[column]] = rows.weights[p]
+            place[column] += 1
+    return columns
+
+
+@kernel
+def join(lower: Rows, upper: Rows) -> Rows:
+    """Put the two triangles of a symmetric matrix together with its diagonal of zeros. Allocates the result."""
+    n = lower.indptr.size - 1
+    size = lower.indptr[n] + n + upper.indptr[n]
+    full = Rows(np.zeros(n + 1, np.int64), np.empty(size, np.int32), np.zeros(size, np.float32))
+    used = 0
+    for i in range(n):
+        for p in range(lower.indptr[i], lower.indptr[i + 1]):
+            full.indices[used] = lower.indices[p]
+            full.weights[used] = lower.weights[p]
+            used += 1
+        full.indices[used] = i
+        used += 1
+        for p in range(upper.indptr[i], upper.indptr[i + 1]):
+            full.indices[used] = upper.indices[p]
+            full.weights[used] = upper.weights[p]
+            used += 1
+        full.indptr[i + 1] = used
+    return full

@@ -3,21 +3,29 @@
 Each search returns, per point, the `width` points of the largest inner product as its backend rounds it, in no order,
 and the smallest of these products. `reidkit.clustering.neighbours` ranks them anew and settles what rounding leaves
 open; so the choice of backend, tile size and thread count changes the time and never the result.
+
+Where points of one's own group (camera) do not count, their products are set to -inf, which no search takes; where
+there are too few others, a row ends in -1 and its floor is -inf. Of several processes each computes a part of the
+products, and `merge` unites the candidates that they found.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering.parallel import kernel, map_rows
+from reidkit.clustering.processes import ALONE, Processes
 from reidkit.errors import ClusteringError
 
-__all__ = ["Candidates", "search_device", "search_faiss", "search_processor"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Candidates", "empty_candidates", "merge", "search_device", "search_faiss", "search_processor"]
 
 _TILE = 2048
 _DEVICE_TILE = 16384
@@ -27,8 +35,8 @@ _LANES = 32
 class Candidates(NamedTuple):
     """Candidate neighbours of N points; while searching, each row is a binary heap with the smallest score first."""
 
-    indices: NDArray[np.int32]  # (N, M)
-    scores: NDArray[np.float32]  # (N, M)
+    indices: NDArray[np.int32]  # (N, M), -1 where there is none
+    scores: NDArray[np.float32]  # (N, M), -inf where there is none
     floor: NDArray[np.float32]  # (N,), the smallest score of each row: nothing outside the row scores higher
 
 
@@ -40,34 +48,57 @@ class Tile(NamedTuple):
     column: int  # the first column's point
 
 
-def search_processor(points: NDArray[np.float32], width: int, pool: Executor) -> Candidates:
+def empty_candidates(n: int, width: int) -> Candidates:
+    """No candidates yet."""
+    return Candidates(
+        np.full((n, width), -1, np.int32), np.full((n, width), -np.inf, np.float32), np.full(n, -np.inf, np.float32)
+    )
+
+
+def search_processor(
+    points: NDArray[np.float32],
+    width: int,
+    pool: Executor,
+    *,
+    groups: NDArray[np.int32] | None = None,
+    processes: Processes = ALONE,
+) -> Candidates:
     """Search on the CPU: each product is computed once and offered to both of its points.
 
     Args:
         points: (N, D) unit vectors.
         width: Candidates per point, at most N.
         pool: Threads for the selection; torch's own threads compute the products.
+        groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
+        processes: Processes that deal the tiles out among them.
     """
     import torch
 
     n = len(points)
-    found = Candidates(
-        np.full((n, width), -1, np.int32), np.full((n, width), -np.inf, np.float32), np.full(n, -np.inf, np.float32)
-    )
+    found = empty_candidates(n, width)
     tensor = torch.from_numpy(points)
+    group = None if groups is None else torch.from_numpy(groups)
     memory = tensor.new_empty(min(n, _TILE) ** 2)
+    tiles = [(row, column) for row in range(0, n, _TILE) for column in range(row, n, _TILE)]
     with _full_precision("cpu"):
-        for row in range(0, n, _TILE):
-            rows = tensor[row : row + _TILE]
-            for column in range(row, n, _TILE):
-                columns = tensor[column : column + _TILE]
-                scores = memory[: len(rows) * len(columns)].view(len(rows), len(columns))
-                torch.mm(rows, columns.T, out=scores)
-                tile = Tile(scores.numpy(), row, column)
-                map_rows(pool, partial(offer_rows, found, tile), len(rows))
-                if column > row:
-                    map_rows(pool, partial(offer_columns, found, tile), len(columns))
+        for row, column in tiles[processes.rank :: processes.size]:
+            rows, columns = tensor[row : row + _TILE], tensor[column : column + _TILE]
+            scores = memory[: len(rows) * len(columns)].view(len(rows), len(columns))
+            torch.mm(rows, columns.T, out=scores)
+            _leave_out(scores, group, row, column)
+            tile = Tile(scores.numpy(), row, column)
+            map_rows(pool, partial(offer_rows, found, tile), len(rows))
+            if column > row:
+                map_rows(pool, partial(offer_columns, found, tile), len(columns))
     return found
+
+
+def _leave_out(scores: "torch.Tensor", group: "torch.Tensor | None", row: int, column: int) -> None:
+    """Set the products of points of one group to -inf, in a tile that begins at (row, column)."""
+    if group is not None:
+        height, width = scores.shape
+        same = group[row : row + height, None] == group[None, column : column + width]
+        scores.masked_fill_(same, -np.inf)
 
 
 @kernel
@@ -131,13 +162,31 @@ def replace_smallest(found: Candidates, point: int, score: np.float32, index: in
     found.floor[point] = scores[0]
 
 
-def search_device(points: NDArray[np.float32], width: int, device: str) -> Candidates:
+@kernel
+def merge(found: Candidates, other: Candidates, start: int, stop: int) -> None:
+    """Offer points [start, stop) the candidates (N, M) that another process found. Allocates nothing."""
+    for i in range(start, stop):
+        for p in range(other.scores.shape[1]):
+            if other.scores[i, p] > found.floor[i]:
+                replace_smallest(found, i, other.scores[i, p], other.indices[i, p])
+
+
+def search_device(
+    points: NDArray[np.float32],
+    width: int,
+    device: str,
+    *,
+    groups: NDArray[np.int32] | None = None,
+    processes: Processes = ALONE,
+) -> Candidates:
     """Search on a torch device, tile by tile: device memory is the points and about 0.5 GiB.
 
     Args:
         points: (N, D) unit vectors.
         width: Candidates per point, at most N.
         device: torch's name of the device: "cuda", "cuda:1", ...
+        groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
+        processes: Processes that deal the rows of tiles out among them; the others' rows stay empty.
 
     Raises:
         ClusteringError: torch does not know the device or cannot use it.
@@ -149,29 +198,33 @@ def search_device(points: NDArray[np.float32], width: int, device: str) -> Candi
         tensor = torch.from_numpy(points).to(device)
     except (RuntimeError, AssertionError) as error:
         raise ClusteringError(f"device={device!r} cannot be used: {error}; pass device='cpu'") from error
-    indices = np.empty((n, width), np.int32)
-    scores = np.empty((n, width), np.float32)
+    group = None if groups is None else torch.from_numpy(groups).to(device)
+    found = empty_candidates(n, width)
     with _full_precision(tensor.device.type):
-        for row in range(0, n, _TILE):
+        for row in range(processes.rank * _TILE, n, processes.size * _TILE):
             best = tensor.new_empty(min(_TILE, n - row), 0)
             nearest = best.long()
             for column in range(0, n, _DEVICE_TILE):
                 tile = tensor[row : row + _TILE] @ tensor[column : column + _DEVICE_TILE].T
+                _leave_out(tile, group, row, column)
                 score, index = tile.topk(min(width, tile.shape[1]))
                 best, nearest = torch.cat([best, score], 1), torch.cat([nearest, index + column], 1)
                 best, order = best.topk(min(width, best.shape[1]))
                 nearest = nearest.gather(1, order)
-            indices[row : row + _TILE] = nearest.cpu().numpy()
-            scores[row : row + _TILE] = best.cpu().numpy()
-    return Candidates(indices, scores, scores[:, -1].copy())
+            nearest.masked_fill_(best == -np.inf, -1)
+            found.indices[row : row + _TILE] = nearest.cpu().numpy()
+            found.scores[row : row + _TILE] = best.cpu().numpy()
+    found.floor[:] = found.scores[:, -1]
+    return found
 
 
-def search_faiss(points: NDArray[np.float32], width: int) -> Candidates:
+def search_faiss(points: NDArray[np.float32], width: int, *, processes: Processes = ALONE) -> Candidates:
     """Search with faiss' exact flat index, on the CPU.
 
     Args:
         points: (N, D) unit vectors.
         width: Candidates per point, at most N.
+        processes: Processes that share the rows; the others' rows stay empty.
 
     Raises:
         ClusteringError: faiss is not installed.
@@ -184,8 +237,11 @@ def search_faiss(points: NDArray[np.float32], width: int) -> Candidates:
         ) from error
     index = faiss.IndexFlatIP(points.shape[1])
     index.add(points)
-    scores, indices = index.search(points, width)
-    return Candidates(indices.astype(np.int32), scores, scores[:, -1].copy())
+    found = empty_candidates(len(points), width)
+    start, stop = processes.share(len(points))
+    found.scores[start:stop], found.indices[start:stop] = index.search(points[start:stop], width)
+    found.floor[:] = found.scores[:, -1]
+    return found
 
 
 @contextmanager

@@ -31,6 +31,8 @@ __all__ = ["Benchmark", "Stage", "alternate"]
 
 logger = logging.getLogger(__name__)
 
+_VIEWS = 2  # of an image that is a class of its own, differently augmented, as in SimCLR (arXiv 2002.05709)
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -180,7 +182,11 @@ def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int, before: int) -> 
 
 def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: EpochLabels, epoch: int) -> EpochResult:
     config = machinery.config
-    instances = config.warmup.instances if labels.kind == "instances" else config.sampler.instances
+    instances = {
+        "clusters": config.sampler.instances,
+        "identities": config.warmup.instances,
+        "instances": _VIEWS,
+    }[labels.kind]
     clusters_per_batch = max(1, config.sampler.batch_size // instances)
     if labels.clusters < clusters_per_batch:
         logger.warning(

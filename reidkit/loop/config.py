@@ -50,8 +50,8 @@ class WarmupConfig(Settings):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target of the classification of a source's identities that is spread over all of them."""
 
-    instances: int = Field(2, ge=2)
-    """Differently augmented views of an image in a batch, where every image is a class of its own."""
+    instances: int = Field(1, ge=1)
+    """Images of an identity in a batch: the fewer, the more people a batch shows, and the steadier its statistics."""
 
     temperature: float = Field(0.1, gt=0)
     """Temperature of the softmax over the other images of the batch; logits are cosine / temperature."""

@@ -1,10 +1,10 @@
 """Devices and mixed precision, through Fabric."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from timm.layers.attention import Attention
 from torch import nn
 
 from reidkit.errors import ConfigError
@@ -35,8 +35,9 @@ def place(fabric: Fabric, model: nn.Module) -> None:
     """
     fabric.to_device(model)
     if fabric.device.type == "cpu":
-        for module in model.modules():
-            if isinstance(module, Attention):
+        modules: Iterable[Any] = model.modules()
+        for module in modules:
+            if hasattr(module, "fused_attn"):  # timm's name
                 module.fused_attn = False
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering import ClusteringConfig, JaccardDBSCAN
+from reidkit.clustering import ClusteringConfig, create_clusterer
 from reidkit.errors import DataError
 
 __all__ = ["EpochLabels", "FeatureSource", "Features", "PseudoLabeler", "ground_truth", "instances"]
@@ -56,7 +56,7 @@ class PseudoLabeler:
         """Label the training images for an epoch, counted from 1."""
         features = extract()
         config = self._config
-        found = EpochLabels(JaccardDBSCAN(**config.model_dump()).fit_predict(features).astype(np.int64), "clusters")
+        found = EpochLabels(create_clusterer(config).fit_predict(features).astype(np.int64), "clusters")
         if found.clusters >= 2:
             return found
         what, remedy = (

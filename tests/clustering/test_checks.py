@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from reidkit.clustering.checks import check_count, check_distance, check_neighbourhood, unit_rows
+from reidkit.clustering.checks import (
+    check_camera_neighbourhood,
+    check_count,
+    check_distance,
+    check_neighbourhood,
+    real_rows,
+    unit_rows,
+)
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
@@ -32,6 +39,13 @@ def test_input_is_not_touched(clustered: Clustered) -> None:
     before = features.copy()
     unit_rows(features)
     np.testing.assert_array_equal(features, before)
+
+
+def test_real_rows_are_not_copied(clustered: Clustered) -> None:
+    features = clustered(60)
+    assert np.shares_memory(real_rows(features), features)
+    assert real_rows([[1, 2]]).dtype == np.float64
+    assert np.isnan(real_rows([[np.nan, 1.0]])).any()
 
 
 def test_extreme_magnitudes_keep_their_direction() -> None:
@@ -77,6 +91,17 @@ def test_query_expansion_cannot_exceed_the_neighbours() -> None:
     check_neighbourhood(6, 6)
     with pytest.raises(ClusteringError, match=r"k2=7 must not exceed k1=6.*lower k2"):
         check_neighbourhood(6, 7)
+
+
+def test_query_expansion_by_camera_cannot_exceed_the_neighbours() -> None:
+    check_camera_neighbourhood(6, 21, 2, 4)
+    check_camera_neighbourhood(1, 1, 1, 0)
+    with pytest.raises(ClusteringError, match=r"k2_intra=3 must not exceed k1_intra=2.*lower k2_intra"):
+        check_camera_neighbourhood(2, 21, 3, 4)
+    with pytest.raises(ClusteringError, match="k2_inter=-1 must be an integer of at least 0"):
+        check_camera_neighbourhood(6, 21, 2, -1)
+    with pytest.raises(ClusteringError, match="k2_intra=0 must be an integer of at least 1"):
+        check_camera_neighbourhood(6, 21, 0, 4)
 
 
 @pytest.mark.parametrize("value", [1, 1.5, -0.1, 0.999999999, float("nan"), float("inf"), 1e300])

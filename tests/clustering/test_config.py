@@ -3,12 +3,32 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reidkit.clustering import ClusteringConfig, JaccardDBSCAN
+from reidkit.clustering import ClusteringConfig, JaccardDBSCAN, JaccardHDBSCAN, create_clusterer
 
 
-def test_fields_are_the_estimator_s_parameters_and_defaults() -> None:
-    settings = ClusteringConfig().model_dump()
-    assert JaccardDBSCAN(**settings).get_params() == JaccardDBSCAN().get_params()
+def test_defaults_are_the_estimators() -> None:
+    dbscan, hdbscan = (create_clusterer(ClusteringConfig(method=method)) for method in ("dbscan", "hdbscan"))
+    assert isinstance(dbscan, JaccardDBSCAN)
+    assert isinstance(hdbscan, JaccardHDBSCAN)
+    assert dbscan.get_params() == JaccardDBSCAN().get_params()
+    assert hdbscan.get_params() == JaccardHDBSCAN().get_params()
+
+
+def test_the_estimators_take_every_field() -> None:
+    values: dict[str, Any] = {
+        "eps": 0.5,
+        "min_cluster_size": 7,
+        "min_samples": 3,
+        "k1": 20,
+        "k2": 4,
+        "backend": "torch",
+        "threads": 2,
+    }
+    assert {"method", *values} == set(ClusteringConfig.model_fields)
+    for method, ignored in (("dbscan", "min_cluster_size"), ("hdbscan", "eps")):
+        taken = create_clusterer(ClusteringConfig(method=method, **values)).get_params()
+        expected = {name: value for name, value in values.items() if name != ignored}
+        assert {name: value for name, value in taken.items() if name in values} == expected
 
 
 def test_every_field_is_documented() -> None:
@@ -20,6 +40,8 @@ def test_every_field_is_documented() -> None:
     [
         {"eps": 0},
         {"eps": 1.0},
+        {"method": "kmeans"},
+        {"min_cluster_size": 1},
         {"min_samples": 0},
         {"k1": 5},
         {"k1": 0, "k2": 0},

@@ -7,13 +7,13 @@ from sklearn.base import clone
 from sklearn.cluster import DBSCAN
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from reidkit.clustering import JaccardDBSCAN, dbscan, jaccard_graph
+from reidkit.clustering import JaccardDBSCAN, JaccardHDBSCAN, dbscan, hdbscan, jaccard_graph
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
 
 
-@parametrize_with_checks([JaccardDBSCAN()])  # type: ignore[untyped-decorator]
+@parametrize_with_checks([JaccardDBSCAN(), JaccardHDBSCAN()])  # type: ignore[untyped-decorator]
 def test_scikit_learn_contract(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -102,3 +102,67 @@ def test_backend_and_threads_do_not_change_labels(backend: str, threads: int, cl
 def test_parameters_out_of_range(options: dict[str, Any], message: str, clustered: Clustered) -> None:
     with pytest.raises(ClusteringError, match=message):
         JaccardDBSCAN(**options).fit(clustered(10))
+
+
+WIDEST = float(np.nextafter(np.float32(1), np.float32(0)))
+"""Bound that keeps every pair whose distance is below 1."""
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 40, 200])
+@pytest.mark.parametrize(("k1", "k2"), [(30, 6), (8, 1)])
+@pytest.mark.parametrize(("min_cluster_size", "min_samples"), [(2, 1), (4, 4), (8, 3)])
+def test_hdbscan_twin(n: int, k1: int, k2: int, min_cluster_size: int, min_samples: int, clustered: Clustered) -> None:
+    features = clustered(n, spread=1.0)
+    model = JaccardHDBSCAN(min_cluster_size, min_samples=min_samples, max_distance=WIDEST, k1=k1, k2=k2)
+    expected = naive.hdbscan(naive.jaccard_distance(features, k1, k2), min_cluster_size, min_samples)
+    labels = model.fit_predict(features)
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_hdbscan_attributes(clustered: Clustered) -> None:
+    features = clustered(300, spread=1.0)
+    model = JaccardHDBSCAN(5, min_samples=3, max_distance=0.9).fit(features)
+    graph = jaccard_graph(features, max_distance=0.9)
+    labels, probabilities = hdbscan(graph, min_cluster_size=5, min_samples=3)
+    assert labels.max() > 10
+    np.testing.assert_array_equal(model.graph_.indices, graph.indices)
+    np.testing.assert_array_equal(model.graph_.data, graph.data)
+    np.testing.assert_array_equal(model.labels_, labels)
+    np.testing.assert_array_equal(model.probabilities_, probabilities)
+    assert model.n_features_in_ == 32
+
+
+@pytest.mark.parametrize("spread", [0.6, 1.0, 1.4])
+def test_hdbscan_needs_no_pairs_beyond_the_default_bound(spread: float, clustered: Clustered) -> None:
+    features = clustered(1500, d=64, spread=spread)
+    model, widest = JaccardHDBSCAN().fit(features), JaccardHDBSCAN(max_distance=WIDEST).fit(features)
+    assert 5 * model.graph_.nnz < widest.graph_.nnz
+    assert model.labels_.max() > 50
+    np.testing.assert_array_equal(model.labels_, widest.labels_)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_backend_and_threads_do_not_change_the_hierarchy(backend: str, threads: int, clustered: Clustered) -> None:
+    features = clustered(1000, spread=1.0)
+    model = clone(JaccardHDBSCAN(backend=backend, threads=threads)).fit(features)
+    expected = JaccardHDBSCAN().fit(features)
+    np.testing.assert_array_equal(model.labels_, expected.labels_)
+    np.testing.assert_array_equal(model.probabilities_, expected.probabilities_)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_cluster_size": 1}, "min_cluster_size=1 must be an integer of at least 2"),
+        ({"min_samples": 0}, "min_samples=0"),
+        ({"max_distance": 0}, r"max_distance=0 must lie in \(0, 1\)"),
+        ({"max_distance": 1}, "max_distance=1"),
+        ({"k2": 31}, "k2=31 must not exceed k1=30"),
+        ({"threads": -1}, "threads=-1"),
+    ],
+)
+def test_parameters_of_hdbscan_out_of_range(options: dict[str, Any], message: str, clustered: Clustered) -> None:
+    with pytest.raises(ClusteringError, match=message):
+        JaccardHDBSCAN(**options).fit(clustered(10))

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike, NDArray
 
-from reidkit.clustering import jaccard, jaccard_graph, nearest_neighbours
+from reidkit.clustering import jaccard, jaccard_graph, nearest_neighbours, overlap
 from reidkit.clustering.jaccard import Rings
-from reidkit.clustering.rows import Rows
+from reidkit.clustering.rows import Rows, join, transpose
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
@@ -95,6 +95,63 @@ def test_graph_is_a_metric_graph(n: int, spread: float, seed: int, k1: int, thre
     assert all(i in graph.indices[graph.indptr[i] : graph.indptr[i + 1]] for i in range(n))
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 30, 300])
+@pytest.mark.parametrize("count", [1, 2, 5, 300])
+@pytest.mark.parametrize(("k1", "k2"), [((6, 21), (2, 4)), ((1, 1), (1, 0)), ((4, 3), (3, 3))])
+def test_camera_twin(n: int, count: int, k1: tuple[int, int], k2: tuple[int, int], clustered: Clustered) -> None:
+    features = clustered(n)
+    cameras = np.random.default_rng(0).integers(-1, count, n)
+    assert_camera_graph(features, cameras, k1, k2, 0.999)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    features=arrays(np.float64, st.tuples(st.integers(1, 40), st.just(3)), elements=st.integers(-1, 2)),
+    seed=st.integers(0, 1000),
+    k1=st.tuples(st.integers(1, 12), st.integers(1, 40)),
+    k2=st.tuples(st.integers(1, 4), st.integers(0, 6)),
+    bound=st.floats(0, 0.99),
+)
+def test_camera_twin_with_ties_duplicates_and_zeros(
+    features: Any, seed: int, k1: tuple[int, int], k2: tuple[int, int], bound: float
+) -> None:
+    cameras = np.random.default_rng(seed).integers(-1, 1 + seed % 4, len(features))
+    assert_camera_graph(features, cameras, k1, (min(k1[0], k2[0]), min(k1[1], k2[1])), bound)
+
+
+def assert_camera_graph(
+    features: Any, cameras: NDArray[Any], k1: tuple[int, int], k2: tuple[int, int], bound: float
+) -> None:
+    counts: dict[str, Any] = {"k1_intra": k1[0], "k1_inter": k1[1], "k2_intra": k2[0], "k2_inter": k2[1]}
+    graph = jaccard_graph(features, cameras=cameras, max_distance=bound, **counts)
+    assert_graph_of(graph, naive.camera_jaccard_distance(features, cameras, k1, k2), bound)
+
+
+def test_cameras_bring_other_cameras_pictures_together() -> None:
+    """Features of 20 persons whom each of 4 cameras shifts further than the persons lie apart."""
+    random = np.random.default_rng(0)
+    persons, cameras = np.repeat(np.arange(20), 16), np.tile(np.repeat(np.arange(4), 4), 20)
+    features = random.standard_normal((20, 32))[persons] + 1.5 * random.standard_normal((4, 32))[cameras]
+    features += 0.3 * random.standard_normal(features.shape)
+    wanted = (persons[:, None] == persons) & (cameras[:, None] != cameras)
+    aware = dense(jaccard_graph(features, cameras=cameras, k1_intra=4, k1_inter=12, max_distance=0.8)) < 1
+    unaware = dense(jaccard_graph(features, k1=16, max_distance=0.8)) < 1
+    assert aware[wanted].mean() > 0.8
+    assert unaware[wanted].mean() < 0.1
+
+
+def test_names_of_cameras_do_not_matter(clustered: Clustered) -> None:
+    features, cameras = clustered(200), np.random.default_rng(0).integers(0, 3, 200)
+    expected = jaccard_graph(features, cameras=cameras)
+    assert_same(jaccard_graph(features, cameras=(7 - 3 * cameras).tolist()), expected)
+    assert_same(jaccard_graph(features, cameras=cameras.astype(np.uint8), threads=1, device="cpu:0"), expected)
+
+
+def test_unknown_cameras_are_cameras_of_one_image(clustered: Clustered) -> None:
+    features = clustered(200)
+    assert_same(jaccard_graph(features, cameras=np.full(200, -1)), jaccard_graph(features, cameras=np.arange(200)))
+
+
 def test_format(clustered: Clustered) -> None:
     graph = jaccard_graph(clustered(100))
     assert (graph.format, graph.shape) == ("csr", (100, 100))
@@ -118,14 +175,67 @@ def test_bound_of_zero_keeps_zeros_only(clustered: Clustered) -> None:
     assert graph.nnz >= 50
 
 
-def test_constant_features_are_well_defined() -> None:
-    features = np.ones((64, 4))
-    distance = naive.jaccard_distance(features, 8, 3)
-    assert_graph_of(jaccard_graph(features, k1=8, k2=3, max_distance=0.9), distance, 0.9)
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5])
+@pytest.mark.parametrize(("n", "k1", "k2"), [(64, 8, 3), (64, 64, 6), (5, 30, 6), (64, 1, 1)])
+def test_constant_features_are_well_defined(value: float, n: int, k1: int, k2: int) -> None:
+    features = np.full((n, 4), value)
+    distance = naive.jaccard_distance(features, k1, k2)
+    assert_graph_of(jaccard_graph(features, k1=k1, k2=k2, max_distance=0.9), distance, 0.9)
+    assert_camera_graph(features, np.arange(n) % 3, (k1, k1), (k2, k2), 0.9)
 
 
-def test_one_point_is_its_own_graph() -> None:
-    graph = jaccard_graph([[2.0, 1.0]])
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 29), seed=st.integers(0, 1000))
+def test_fewer_points_than_neighbours_are_all_neighbours(n: int, seed: int) -> None:
+    features = np.random.default_rng(seed).standard_normal((n, 4))
+    assert_same(jaccard_graph(features, k1=30, max_distance=0.9), jaccard_graph(features, k1=500, max_distance=0.9))
+    assert_graph_of(jaccard_graph(features, max_distance=0.9), naive.jaccard_distance(features, 30, 6), 0.9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), isolated=st.integers(1, 5), k1=st.integers(2, 8))
+def test_isolated_points_are_alone(seed: int, isolated: int, k1: int) -> None:
+    """Points at right angles to one tight group, of more points than neighbours: nobody in it has them as neighbour."""
+    random = np.random.default_rng(seed)
+    features = np.zeros((20 + isolated, 4 + isolated))
+    features[:20, :4] = 1 + 0.1 * random.random((20, 4))
+    features[20:, 4:] = np.eye(isolated)
+    graph = dense(jaccard_graph(features, k1=k1, k2=1, max_distance=0.99))
+    np.testing.assert_array_equal(graph[20:, :20], 1)
+    assert (graph[:20, :20] < 1).sum() > 20
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), repeats=st.integers(2, 6), k1=st.integers(2, 20))
+def test_duplicates_in_one_neighbourhood_are_at_no_distance(seed: int, repeats: int, k1: int) -> None:
+    """All lists hold whole sets of duplicates, and their order does not count where all K1 are averaged."""
+    k1 = max(k1 // repeats, 1) * repeats
+    features = np.repeat(np.random.default_rng(seed).standard_normal((12, 3)), repeats, axis=0)
+    distance = dense(jaccard_graph(features, k1=k1, k2=k1, max_distance=0.99))
+    assert_graph_of(jaccard_graph(features, k1=k1, k2=k1), naive.jaccard_distance(features, k1, k1), 0.6)
+    blocks = np.kron(np.eye(12), np.ones((repeats, repeats))) == 1
+    np.testing.assert_allclose(distance[blocks], 0, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    n=st.integers(250, 800),
+    values=st.integers(1, 4),
+    threads=st.integers(2, 6),
+    seed=st.integers(0, 1000),
+    k1=st.integers(1, 30),
+)
+def test_threads_do_not_change_a_bit_of_tied_features(n: int, values: int, threads: int, seed: int, k1: int) -> None:
+    random = np.random.default_rng(seed)
+    features, cameras = random.integers(-values, values, (n, 3)), random.integers(-1, 3, n)
+    options: dict[str, Any]
+    for options in ({"k1": k1, "k2": min(k1, 6)}, {"cameras": cameras, "k1_inter": max(k1, 4)}):
+        assert_same(jaccard_graph(features, threads=threads, **options), jaccard_graph(features, threads=1, **options))
+
+
+@pytest.mark.parametrize("cameras", [None, [0], [-1]])
+def test_one_point_is_its_own_graph(cameras: list[int] | None) -> None:
+    graph = jaccard_graph([[2.0, 1.0]], cameras=cameras)
     assert (graph.indptr.tolist(), graph.indices.tolist(), graph.data.tolist()) == ([0, 1], [0], [0.0])
 
 
@@ -191,6 +301,12 @@ def test_given_neighbours_must_fit(neighbours: ArrayLike, message: str, clustere
         ({"max_distance": float("nan")}, "max_distance"),
         ({"backend": "annoy"}, "backend='annoy'"),
         ({"threads": 0}, "threads=0"),
+        ({"k1_intra": 0}, "k1_intra=0 must"),
+        ({"k2_inter": 22}, "k2_inter=22 must not exceed k1_inter=21"),
+        ({"cameras": [0, 1]}, "cameras of shape"),
+        ({"cameras": [0] * 10, "neighbours": np.arange(10)[:, None], "k1": 1, "k2": 1}, "either them or cameras"),
+        ({"cameras": [0] * 10, "backend": "faiss"}, "backend='faiss' cannot search among other cameras"),
+        ({"group": object()}, "init_process_group"),
     ],
 )
 def test_parameters_out_of_range(options: dict[str, Any], message: str, clustered: Clustered) -> None:
@@ -229,14 +345,34 @@ def test_kernels_agree_with_their_python(clustered: Clustered) -> None:
 
     rows = jaccard.average(rows, neighbours[:, :3].copy(), 0, 60)
     same(rows, cast(Any, jaccard.average).py_func(expanded, neighbours[:, :3].copy(), 0, 60))
-    columns = jaccard.transpose(rows)
-    same(columns, cast(Any, jaccard.transpose).py_func(rows))
+    columns = transpose(rows)
+    same(columns, cast(Any, transpose).py_func(rows))
     bound = np.float32(0.7)
-    upper = jaccard.pairs(rows, columns, bound, 0, 60)
+    upper = overlap.pairs(rows, columns, bound, 0, 60)
     assert upper.indptr[-1] > 60
-    same(upper, cast(Any, jaccard.pairs).py_func(rows, columns, bound, 0, 60))
-    lower = jaccard.transpose(upper)
-    same(jaccard.join(lower, upper), cast(Any, jaccard.join).py_func(lower, upper))
+    same(upper, cast(Any, overlap.pairs).py_func(rows, columns, bound, 0, 60))
+    lower = transpose(upper)
+    same(join(lower, upper), cast(Any, join).py_func(lower, upper))
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(1, 25), width=st.integers(1, 9), half=st.integers(0, 9), seed=st.integers(0, 1000))
+def test_kernels_agree_with_their_python_on_lists_that_end_early(n: int, width: int, half: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    width, half = min(width, n), min(half, width, n)
+    neighbours = np.stack([random.permutation(n) for _ in range(n)])[:, :width].astype(np.int32)
+    neighbours[np.arange(width) > random.integers(0, width, (n, 1))] = -1
+    neighbours[:, 0] = np.arange(n)
+    rings, plain = (Rings(neighbours, np.zeros_like(neighbours)) for _ in range(2))
+    jaccard.measure_depth(rings, 0, n)
+    cast(Any, jaccard.measure_depth).py_func(plain, 0, n)
+    np.testing.assert_array_equal(rings.depth, plain.depth)
+    rows = jaccard.expand(rings, half, 0, n)
+    rows.weights[:] = random.random(rows.weights.size)
+    expanded = cast(Any, jaccard.expand).py_func(rings, half, 0, n)
+    expanded.weights[: rows.indptr[-1]] = rows.weights[: rows.indptr[-1]]
+    same(rows, expanded)
+    same(jaccard.average(rows, neighbours, 0, n), cast(Any, jaccard.average).py_func(rows, neighbours, 0, n))
 
 
 def test_small_kernels_agree_with_their_python(clustered: Clustered) -> None:
@@ -248,23 +384,6 @@ def test_small_kernels_agree_with_their_python(clustered: Clustered) -> None:
         count = run(rings, 7, 3, state, found)
         assert sorted(found[:count].tolist()) == np.flatnonzero(state).tolist()
         assert found[0] == 3
-    for run in (jaccard.distance, cast(Any, jaccard.distance).py_func):
-        assert [run(np.float32(s)) for s in (0, 0.5, 1, 1.0000001)] == [1, np.float32(1) - np.float32(0.5 / 1.5), 0, 0]
-    weights = Rows(np.array([0, 1, 3, 4]), np.array([2, 0, 2, 0], np.int32), np.array([1, 0.75, 0.25, 1], np.float32))
-    columns = jaccard.transpose(weights)
-    for run in (jaccard.meet, cast(Any, jaccard.meet).py_func):
-        overlap, found = np.zeros(3, np.float32), np.zeros(3, np.int32)
-        assert run(weights, columns, 0, overlap, found) == 1
-        assert (overlap.tolist(), found[0]) == ([0, 0.25, 0], 1)
-    for run in (jaccard.empty_rows, cast(Any, jaccard.empty_rows).py_func):
-        assert [array.tolist() for array in run(2)] == [[0, 0, 0], [], []]
-    for run in (jaccard.reserve, cast(Any, jaccard.reserve).py_func):
-        rows = Rows(np.array([0, 2]), np.array([4, 7], np.int32), np.array([0.5, 0.25], np.float32))
-        assert run(rows, 1, 1).indices.size == 2
-        grown = run(rows, 2, 3)
-        assert grown.indices.size == grown.weights.size == 10
-        assert grown.indices[:2].tolist() == [4, 7]
-        assert grown.weights[:2].tolist() == [0.5, 0.25]
 
 
 def test_half_sets_of_exactly_two_thirds_do_not_expand() -> None:

@@ -30,6 +30,14 @@ def test_blocks_cover_all_rows_in_order(n: int, threads: int) -> None:
     assert [row for block in blocks for row in block] == list(range(n))
 
 
+@pytest.mark.parametrize(("first", "n"), [(0, 0), (300, 300), (299, 300), (100, 1000)])
+def test_blocks_may_begin_later(first: int, n: int) -> None:
+    with worker_pool(2) as pool:
+        blocks = map_rows(pool, lambda start, stop: list(range(start, stop)), n, first=first)
+    assert len(blocks) >= 1
+    assert [row for block in blocks for row in block] == list(range(first, n))
+
+
 def test_errors_of_a_block_come_through() -> None:
     def fail(start: int, stop: int) -> None:
         raise ClusteringError(f"rows {start} to {stop}")

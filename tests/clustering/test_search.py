@@ -10,9 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from reidkit.clustering import search
+from reidkit.clustering.processes import Processes
 from reidkit.clustering.search import (
     Candidates,
     Tile,
+    empty_candidates,
+    merge,
     offer_columns,
     offer_rows,
     replace_smallest,
@@ -54,6 +57,50 @@ def test_the_best_are_found(n: int, where: str, clustered: Clustered, pool: Exec
     points = naive.unit_vectors(clustered(n))
     found = search_processor(points, WIDTH, pool) if where == "processor" else search_device(points, WIDTH, "cpu")
     check(found, points, WIDTH)
+
+
+@pytest.mark.usefixtures("_small_tiles")
+@pytest.mark.parametrize("n", [9, 65, 300])
+@pytest.mark.parametrize("where", ["processor", "device"])
+def test_points_of_the_same_group_are_left_out(n: int, where: str, clustered: Clustered, pool: Executor) -> None:
+    points = naive.unit_vectors(clustered(n))
+    groups = np.random.default_rng(0).choice(3, n, p=[0.9, 0.07, 0.03]).astype(np.int32)
+    if where == "processor":
+        found = search_processor(points, WIDTH, pool, groups=groups)
+    else:
+        found = search_device(points, WIDTH, "cpu", groups=groups)
+    products = points.astype(np.float64) @ points.T.astype(np.float64)
+    for i in range(n):
+        others = np.flatnonzero(groups != groups[i])
+        chosen = found.indices[i][found.indices[i] >= 0]
+        assert len(chosen) == len(set(chosen.tolist())) == min(WIDTH, len(others))
+        assert (groups[chosen] != groups[i]).all()
+        best = np.sort(products[i, others])[::-1][:WIDTH]
+        np.testing.assert_allclose(np.sort(products[i, chosen])[::-1], best, atol=1e-6)
+        assert found.floor[i] == found.scores[i].min()
+        assert np.isneginf(found.floor[i]) == (len(others) < WIDTH)
+
+
+@pytest.mark.usefixtures("_small_tiles")
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("where", ["processor", "device", "faiss"])
+def test_what_processes_find_is_merged(
+    where: str, compiled: bool, monkeypatch: pytest.MonkeyPatch, clustered: Clustered, pool: Executor
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", cast(Any, SimpleNamespace(IndexFlatIP=FlatIndex)))
+    points = naive.unit_vectors(clustered(300))
+    merged = empty_candidates(300, WIDTH)
+    for rank in range(3):
+        processes = Processes(None, rank, 3)
+        if where == "processor":
+            part = search_processor(points, WIDTH, pool, processes=processes)
+        elif where == "device":
+            part = search_device(points, WIDTH, "cpu", processes=processes)
+        else:
+            part = search.search_faiss(points, WIDTH, processes=processes)
+        (merge if compiled else cast(Any, merge).py_func)(merged, part, 0, 300)
+    check(merged, points, WIDTH)
+    assert (part.floor < merged.floor).any()  # no process has found all
 
 
 def test_one_tile_may_hold_all(clustered: Clustered, pool: Executor) -> None:

@@ -93,8 +93,8 @@ def test_warm_up_on_a_labelled_source(people: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (lambda count: np.full(count, -1), "images were labelled noise at eps=0.7.*raise --eps or lower --min-samples"),
-        (lambda count: np.zeros(count, dtype=int), "images fell into one cluster at eps=0.7.*lower --eps"),
+        (lambda count: np.full(count, -1), "images were labelled noise at eps=0.5.*raise --eps or lower --min-samples"),
+        (lambda count: np.zeros(count, dtype=int), "images fell into one cluster at eps=0.5.*lower --eps"),
     ],
 )
 def test_without_two_clusters_the_epoch_tells_images_apart(

@@ -18,7 +18,7 @@ from reidkit.errors import ConfigError, DataError
 
 __all__ = ["FORMAT", "RECORD", "make_synthetic"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is generated: a set of another version shows other images."""
 
 RECORD = "synthetic.json"

@@ -21,8 +21,8 @@ __all__ = ["render_distractor", "render_sighting"]
 
 _STRANGERS = 100_000
 _SAMPLES = 2
-_OCCLUDED = 0.10
-_ACCOMPANIED = 0.12
+_OCCLUDED = 0.06
+_ACCOMPANIED = 0.08
 _LINEAR = (np.arange(256) / 255.0).astype(np.float32) ** np.float32(2.2)
 
 
@@ -97,17 +97,17 @@ def render_distractor(seed: int, style: Style, number: int, cameras: int, size: 
 def _frame(place: _Place, person: Person, rng: np.random.Generator) -> _Frame:
     """A detector's box round a person: roughly right, sometimes cutting the feet or the head."""
     margin = 1.04 if place.style == "summer" else 1.10
-    scale = place.height / (person.body.height * margin) * np.exp(rng.normal(0, 0.06))
-    y = 0.5 + 0.46 * scale * person.body.height * margin / place.height + rng.normal(0, 0.026)
+    scale = place.height / (person.body.height * margin) * np.exp(rng.normal(0, 0.04))
+    y = 0.5 + 0.46 * scale * person.body.height * margin / place.height + rng.normal(0, 0.018)
     slip = rng.random()
-    if slip < 0.05:
+    if slip < 0.02:
         y += rng.uniform(0.08, 0.20)
-    elif slip < 0.09:
+    elif slip < 0.04:
         y -= rng.uniform(0.06, 0.12)
     return _Frame(
         column=float(rng.uniform(60, SCENE_WIDTH - 60)),
         row=float(rng.uniform(place.scene.base + 20, SCENE_HEIGHT - 20)),
-        x=place.width * (0.5 + float(rng.normal(0, 0.05))),
+        x=place.width * (0.5 + float(rng.normal(0, 0.035))),
         y=place.height * float(y),
         scale=float(scale),
     )
@@ -123,7 +123,7 @@ def _misplaced(frame: _Frame, place: _Place, rng: np.random.Generator) -> _Frame
 
 def _mood(rng: np.random.Generator, strength: float = 1.0) -> Array:
     """Slow changes of light: brightness and tint, (3,)."""
-    drift = rng.normal(0, 0.14 * strength) + rng.normal(0, 0.035 * strength, 3)
+    drift = rng.normal(0, 0.18 * strength) + rng.normal(0, 0.06 * strength, 3)
     return np.exp(drift).astype(np.float32)
 
 

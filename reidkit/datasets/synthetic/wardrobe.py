@@ -164,7 +164,7 @@ def _upper(rng: np.random.Generator, style: Style, woman: bool) -> Upper:
         accent=contrasting(rng, "upper", color),
         inner=contrasting(rng, "upper", color),
         pattern=weighted(rng, patterns),
-        opened=bool(kind in ("jacket", "coat", "shirt") and rng.random() < (0.2 if style == "winter" else 0.35)),
+        opened=bool(kind in ("jacket", "coat", "shirt") and rng.random() < (0.2 if style == "winter" else 0.2)),
         long_sleeves=bool(rng.random() < long_sleeves.get(kind, 1.0)),
         hem=float(rng.uniform(low, high)),
         thickness=thickness.get(kind, 0.007),

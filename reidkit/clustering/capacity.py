@@ -1,0 +1,121 @@
+"""Memory foreseen: what a clustering will need at its peak, and whether the machine has it.
+
+The system grants memory that it does not have and kills the process that uses it, hours into a run. So the need is
+estimated and refused before the first large array: first from the number of features, with row sizes as re-ID features
+have them, then, before the graph, from the rows at hand (features that have all become alike make nearly all pairs
+near, and no one can tell from N and D).
+"""
+
+import os
+import platform
+from importlib import import_module
+from pathlib import Path
+
+from reidkit.clustering.processes import Processes
+from reidkit.errors import ClusteringError
+
+__all__ = ["available_memory", "clustering_bytes", "graph_bytes", "refuse_beyond_memory", "search_bytes"]
+
+_MEMORY_FILE = Path("/proc/meminfo")
+
+_TILE_BYTES = 4 * 2048**2
+_SETTLE_BYTES = 5 * 2**24
+_ENTRY = 8  # bytes of one index and one weight
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory that can be had without swapping; None where the system does not tell.
+
+    Asks psutil where it is installed, else Linux' /proc/meminfo, else the free pages that POSIX knows of.
+    """
+    try:
+        return int(import_module("psutil").virtual_memory().available)
+    except ImportError:
+        pass
+    try:
+        for line in _MEMORY_FILE.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def search_bytes(n: int, dimension: int, k: int, *, processes: int = 1) -> int:
+    """Peak of the neighbour search: unit vectors, candidates and neighbours; tiles are of a fixed size.
+
+    Args:
+        n: Features, N.
+        dimension: Their size, D.
+        k: Neighbours, K.
+        processes: Processes that share the search: two or more hold candidates to send, received and merged.
+    """
+    candidates = _ENTRY * n * min(k + 16, n) * (1 if processes == 1 else 3)
+    tiles = min(4 * n * n, _TILE_BYTES) + min(5 * n * n, _SETTLE_BYTES)
+    return 4 * n * dimension + candidates + 4 * n * min(k, n) + tiles
+
+
+def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int = 1) -> int:
+    """Peak of neighbours and graph together, before the rows are known.
+
+    A reciprocal set is expanded to 1.2 K1 members, averaging K2 of them gives 1 + 0.6 (K2 - 1) times as many, and K1
+    pairs per point are near enough: the upper end of what clustered features showed, from tight to loose ones.
+
+    Args:
+        n: Features, N.
+        dimension: Their size, D.
+        k1: Neighbours of the reciprocal sets.
+        k2: Neighbours of the query expansion.
+        processes: See `search_bytes`.
+    """
+    k1 = min(k1, n)
+    members = min(1.2 * k1, n)
+    averaged = min(members * (1 + 0.6 * (k2 - 1)), n)
+    encode = 8 * n * k1 + _ENTRY * n * (members + 2 * averaged)
+    near = 4 * n * k1 + _ENTRY * n * max(2 * averaged + 2 * k1, 4 * k1 + 1)
+    return max(search_bytes(n, dimension, k1, processes=processes), int(4 * n * dimension + max(encode, near)))
+
+
+def graph_bytes(n: int, entries: int, pairs: int) -> int:
+    """What the graph takes on top of the weights and their columns, which it lets go before the triangles are joined.
+
+    Args:
+        n: Features, N.
+        entries: Weights that are not zero.
+        pairs: Near pairs, each counted once.
+    """
+    return max(2 * _ENTRY * pairs, _ENTRY * (4 * pairs + n) - 2 * _ENTRY * entries)
+
+
+def refuse_beyond_memory(need: int, *, what: str, remedy: str, processes: Processes) -> None:
+    """Refuse what the memory cannot hold, in every process of the group if it is too much for one machine of it.
+
+    Args:
+        need: Bytes that each process is about to allocate.
+        what: What needs them, for the message.
+        remedy: What the user can do, for the message.
+        processes: Processes that will all allocate as much.
+
+    Raises:
+        ClusteringError: A machine has less memory available than its processes need.
+    """
+    machines: dict[str, list[tuple[int, int]]] = {}
+    for machine, available, wanted in processes.exchange((platform.node(), available_memory(), need)):
+        if available is not None:
+            machines.setdefault(machine, []).append((available, wanted))
+    for machine, told in machines.items():
+        available, wanted = min(told)[0], sum(wanted for _, wanted in told)
+        if wanted > available:
+            where = f" for {len(told)} processes" if len(told) > 1 else ""
+            raise ClusteringError(
+                f"{what} needs about {_size(wanted)} of memory{where}, and {machine or 'this machine'} has "
+                f"{_size(available)} available; {remedy}, or use a machine with more memory"
+            )
+
+
+def _size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

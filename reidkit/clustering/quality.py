@@ -1,0 +1,389 @@
+"""How good a clustering is: its sizes, its silhouette, its stability, and its agreement with cameras and identities.
+
+Everything costs O(N) or O(edges of the graph): contingency tables are sparse and no N x N array is made.
+"""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, issparse
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from reidkit.clustering.checks import check_count
+from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.rows import Rows
+from reidkit.errors import ClusteringError
+
+__all__ = [
+    "Agreement",
+    "CameraMix",
+    "ClusterSizes",
+    "SizeBin",
+    "camera_mix",
+    "cluster_sizes",
+    "clustering_record",
+    "core_distances",
+    "identity_agreement",
+    "silhouette",
+    "size_histogram",
+    "stability",
+]
+
+Integers = NDArray[np.int64]
+
+
+class ClusterSizes(NamedTuple):
+    """How many images fell where."""
+
+    images: int
+    """N, noise included."""
+    noise: int
+    """Images without a cluster."""
+    sizes: Integers
+    """(C,) images of each cluster, by rising label."""
+
+
+class SizeBin(NamedTuple):
+    """One bar of a histogram of cluster sizes."""
+
+    smallest: int
+    """Fewest images of a cluster in this bin."""
+    largest: int
+    """Most images of a cluster in this bin."""
+    clusters: int
+    """How many clusters are of such a size."""
+
+
+class CameraMix(NamedTuple):
+    """How well clusters reach across cameras; both are NaN where no clustered image has a known camera."""
+
+    cameras_per_cluster: float
+    """Mean number of cameras in a cluster, at least 1."""
+    entropy: float
+    """Mean over clusters of the entropy of their cameras: 0 is one camera each, 1 is all cameras in equal shares."""
+
+
+class Agreement(NamedTuple):
+    """Clusters held against known identities; NaN where a figure has nothing to count.
+
+    A noise image counts as a cluster of its own, except in the purity, which is about clustered images only.
+    """
+
+    images: int
+    """Images of known identity; all others are left out."""
+    ari: float
+    """Adjusted Rand index: 1 is identical, about 0 is chance."""
+    nmi: float
+    """Mutual information over the mean of both entropies, in [0, 1]."""
+    purity: float
+    """Share of clustered images that are of the most frequent identity of their cluster."""
+    precision: float
+    """Share of the pairs in one cluster that are of one identity."""
+    recall: float
+    """Share of the pairs of one identity that are in one cluster."""
+
+
+class _Partition(NamedTuple):
+    """Clusters as kernels take them."""
+
+    labels: Integers  # (N,), 0..C-1, -1 is noise
+    sizes: Integers  # (C,)
+
+
+def cluster_sizes(labels: ArrayLike) -> ClusterSizes:
+    """Count clusters, their images and the noise.
+
+    Args:
+        labels: (N,) integers, negative is noise.
+
+    Raises:
+        ClusteringError: Labels that are not integers in one dimension.
+    """
+    given = _integers("labels", labels)
+    sizes = np.unique(given[given >= 0], return_counts=True)[1].astype(np.int64)
+    return ClusterSizes(len(given), int((given < 0).sum()), sizes)
+
+
+def size_histogram(sizes: Integers) -> list[SizeBin]:
+    """Histogram of cluster sizes (C,) in bins that double: 1, 2, 3 to 4, 5 to 8, ... images; none without clusters.
+
+    It runs from the smallest cluster's bin to the largest one's; bins between them may be empty.
+    """
+    if not len(sizes):
+        return []
+    exponents = np.array([(int(size) - 1).bit_length() for size in sizes])
+    first = int(exponents.min())
+    return [
+        SizeBin(2 ** (exponent - 1) + 1 if exponent else 1, 2**exponent, clusters)
+        for exponent, clusters in enumerate(np.bincount(exponents).tolist()[first:], start=first)
+    ]
+
+
+def silhouette(graph: Any, labels: ArrayLike, *, threads: int | None = None) -> float:
+    """Mean silhouette of the clustered images on a sparse graph of distances; O(edges).
+
+    With a_i the mean distance of image i to the others of its cluster and b_i the smallest mean distance to another
+    cluster, s_i = (b_i - a_i) / max(a_i, b_i), and 0 in a cluster of one. A pair that the graph does not hold counts as
+    distance 1, so silhouettes compare between clusterings on graphs of the same `max_distance`. Noise is left out.
+
+    Source: Rousseeuw, "Silhouettes" (J. Comput. Appl. Math. 20, 1987).
+
+    Args:
+        graph: (N, N) sparse distances in [0, 1], such as `jaccard_graph` returns; the diagonal does not count.
+        labels: (N,) clusters, negative is noise.
+        threads: Threads; None takes every core. The result is the same.
+
+    Returns:
+        A value in [-1, 1]; higher is better. NaN with fewer than two clusters.
+
+    Raises:
+        ClusteringError: The graph does not fit the labels.
+    """
+    given = _integers("labels", labels)
+    rows = _rows(graph, len(given))
+    clustered = given >= 0
+    _, inverse, sizes = np.unique(given[clustered], return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        return math.nan
+    dense = np.full(len(given), -1, np.int64)
+    dense[clustered] = inverse
+    values = np.zeros(len(given))
+    fill = partial(fill_silhouettes, rows, _Partition(dense, sizes.astype(np.int64)), values)
+    with worker_pool(threads) as pool:
+        map_rows(pool, fill, len(given))
+    return float(values[clustered].mean())
+
+
+@kernel
+def fill_silhouettes(rows: Rows, clusters: _Partition, values: NDArray[np.float64], start: int, stop: int) -> None:
+    """values_i <- (b_i - a_i) / max(a_i, b_i) of the clustered points i in [start, stop); 0 for all others.
+
+    The mean distance to cluster c is 1 - sum over stored j in c of (1 - d_ij) / |c|. Allocates C floats and C integers.
+    """
+    closeness = np.zeros(clusters.sizes.size)
+    met = np.empty(clusters.sizes.size, np.int64)
+    for i in range(start, stop):
+        own = clusters.labels[i]
+        if own < 0:
+            continue
+        count = 0
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            other = clusters.labels[rows.indices[p]]
+            if other >= 0 and rows.indices[p] != i and rows.weights[p] < 1:
+                if closeness[other] == 0:
+                    met[count] = other
+                    count += 1
+                closeness[other] += 1 - np.float64(rows.weights[p])
+        within = 1 - closeness[own] / max(clusters.sizes[own] - 1, 1)
+        nearest = 1.0
+        for other in met[:count]:
+            if other != own:
+                nearest = min(nearest, 1 - closeness[other] / clusters.sizes[other])
+            closeness[other] = 0
+        if clusters.sizes[own] > 1 and max(within, nearest) > 0:
+            values[i] = (nearest - within) / max(within, nearest)
+
+
+def stability(labels: ArrayLike, others: ArrayLike) -> float:
+    """Adjusted Rand index of two clusterings of the same images, over those that are clustered in both.
+
+    Args:
+        labels: (N,) clusters, negative is noise.
+        others: (N,) clusters of the same images, of the epoch before say.
+
+    Returns:
+        1 for the same partition, about 0 for unrelated ones; NaN where no image is clustered in both.
+
+    Raises:
+        ClusteringError: The two are not of the same length.
+    """
+    first = _integers("labels", labels)
+    second = _integers("others", others, len(first))
+    both = (first >= 0) & (second >= 0)
+    return float(adjusted_rand_score(second[both], first[both])) if both.any() else math.nan
+
+
+def camera_mix(labels: ArrayLike, cameras: ArrayLike) -> CameraMix:
+    """Number and evenness of the cameras in each cluster, averaged over clusters.
+
+    Images of unknown camera, and clusters of none but such, are left out. The entropy is relative to that of all known
+    cameras in equal shares; with a single camera it is 0.
+
+    Args:
+        labels: (N,) clusters, negative is noise.
+        cameras: (N,) cameras, negative is unknown.
+
+    Raises:
+        ClusteringError: The two are not of the same length.
+    """
+    clusters = _integers("labels", labels)
+    seen_by = _integers("cameras", cameras, len(clusters))
+    known = (clusters >= 0) & (seen_by >= 0)
+    if not known.any():
+        return CameraMix(math.nan, math.nan)
+    table = _contingency(clusters[known], seen_by[known])
+    total = len(np.unique(seen_by[seen_by >= 0]))
+    row = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+    share = table.data / table.sum(axis=1)[row]
+    entropy = -np.bincount(row, share * np.log(share)) / max(math.log(total), 1e-9)
+    # Adding zero makes 0 of the -0 of a single camera.
+    return CameraMix(float(np.diff(table.indptr).mean()), float(entropy.mean()) + 0.0)
+
+
+def identity_agreement(labels: ArrayLike, identities: ArrayLike) -> Agreement:
+    """Hold clusters against known identities.
+
+    Args:
+        labels: (N,) clusters, negative is noise.
+        identities: (N,) identities, negative is unknown.
+
+    Raises:
+        ClusteringError: The two are not of the same length.
+    """
+    clusters = _integers("labels", labels)
+    truth = _integers("identities", identities, len(clusters))
+    known = truth >= 0
+    clusters, truth = clusters[known], truth[known]
+    if not len(truth):
+        return Agreement(0, *[math.nan] * 5)
+    clustered = clusters >= 0
+    alone = clusters.max() + 1 + np.arange(len(clusters))
+    pieces = np.where(clustered, clusters, alone)
+    table = _contingency(truth, pieces)
+    together, predicted, actual = (_pairs(counts) for counts in (table.data, table.sum(axis=0), table.sum(axis=1)))
+    pure = _contingency(truth[clustered], clusters[clustered]).max(axis=0).sum() if clustered.any() else 0
+    return Agreement(
+        images=len(truth),
+        ari=float(adjusted_rand_score(truth, pieces)),
+        nmi=float(normalized_mutual_info_score(truth, pieces)),
+        purity=_share(int(pure), int(clustered.sum())),
+        precision=_share(together, predicted),
+        recall=_share(together, actual),
+    )
+
+
+def clustering_record(
+    labels: ArrayLike,
+    *,
+    graph: Any = None,
+    previous: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    threads: int | None = None,
+) -> dict[str, float]:
+    """Figures of one clustering by name, for a line of metrics.jsonl; what cannot be computed is left out.
+
+    Args:
+        labels: (N,) clusters, negative is noise.
+        graph: (N, N) distances on which they were found; without it there is no silhouette.
+        previous: (N,) clusters of the same images in the epoch before; without them there is no stability.
+        cameras: (N,) cameras, negative is unknown; without them there is no camera mix.
+        threads: Threads; None takes every core. The result is the same.
+
+    Returns:
+        `cluster_size_median` and `cluster_size_max`, images; `cluster_sizes/3-4` and the like, clusters of 3 to 4
+        images; `silhouette`; `stability`; `cameras_per_cluster` and `camera_entropy`. All values are finite.
+
+    Raises:
+        ClusteringError: Arrays that do not fit together.
+    """
+    sizes = cluster_sizes(labels).sizes
+    figures: dict[str, float] = {}
+    if len(sizes):
+        figures |= {"cluster_size_median": float(np.median(sizes)), "cluster_size_max": int(sizes.max())}
+    for smallest, largest, clusters in size_histogram(sizes):
+        figures[f"cluster_sizes/{smallest}" + (f"-{largest}" if largest > smallest else "")] = clusters
+    if graph is not None:
+        figures["silhouette"] = silhouette(graph, labels, threads=threads)
+    if previous is not None:
+        figures["stability"] = stability(labels, previous)
+    if cameras is not None:
+        mix = camera_mix(labels, cameras)
+        figures |= {"cameras_per_cluster": mix.cameras_per_cluster, "camera_entropy": mix.entropy}
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+
+def core_distances(graph: Any, min_samples: int, *, threads: int | None = None) -> NDArray[np.float32]:
+    """Distance of each image to its `min_samples`-th nearest, itself the first: the eps from which it is a core point.
+
+    Sorted, these are the k-distance curve of Ester et al., "A Density-Based Algorithm for Discovering Clusters"
+    (KDD 1996, section 4.2).
+
+    Args:
+        graph: (N, N) sparse distances, such as `jaccard_graph` returns.
+        min_samples: Images that make a core point, at least 1.
+        threads: Threads; None takes every core. The result is the same.
+
+    Returns:
+        (N,) distances; 1 where the graph does not reach as far.
+
+    Raises:
+        ClusteringError: Not a square sparse graph, or `min_samples` < 1.
+    """
+    check_count("min_samples", min_samples)
+    rows = _rows(graph)
+    distances = np.zeros(len(rows.indptr) - 1, np.float32)
+    if min_samples > 1:
+        with worker_pool(threads) as pool:
+            map_rows(pool, partial(fill_core_distances, rows, min_samples - 1, distances), len(distances))
+    return distances
+
+
+@kernel
+def fill_core_distances(rows: Rows, rank: int, distances: NDArray[np.float32], start: int, stop: int) -> None:
+    """distances_i <- the rank-th smallest stored d_ij over j != i, for points i in [start, stop); 1 if there are fewer.
+
+    Allocates a list of `rank`.
+    """
+    nearest = np.empty(rank, np.float32)
+    for i in range(start, stop):
+        nearest[:] = 1
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            place = rank
+            while place > 0 and rows.indices[p] != i and rows.weights[p] < nearest[place - 1]:
+                place -= 1
+                if place + 1 < rank:
+                    nearest[place + 1] = nearest[place]
+            if place < rank:
+                nearest[place] = rows.weights[p]
+        distances[i] = nearest[rank - 1]
+
+
+def _integers(name: str, values: ArrayLike, length: int | None = None) -> Integers:
+    given = np.asarray(values)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or (length is not None and len(given) != length):
+        wanted = "integers in one dimension" if length is None else f"{length:,} integers, one per image"
+        raise ClusteringError(f"{name} of shape {given.shape} and type {given.dtype} do not fit; pass {wanted}")
+    return given.astype(np.int64, copy=False)
+
+
+def _rows(graph: Any, n: int | None = None) -> Rows:
+    """The graph as kernels take it, once it is square and of n points."""
+    is_sparse, shape = issparse(graph), np.shape(graph)
+    if not is_sparse or shape != (shape[0] if n is None else n,) * 2:
+        raise ClusteringError(
+            f"{type(graph).__name__} of shape {shape} is no sparse graph of {'the' if n is None else f'{n:,}'} images; "
+            "pass what jaccard_graph returned for these features"
+        )
+    sparse: csr_array[Any, tuple[int, int]] = csr_array(graph)
+    return Rows(
+        sparse.indptr.astype(np.int64, copy=False),
+        sparse.indices.astype(np.int32, copy=False),
+        sparse.data.astype(np.float32, copy=False),
+    )
+
+
+def _contingency(first: Integers, second: Integers) -> "csr_array[np.int64, tuple[int, int]]":
+    """How often each value of the first meets each value of the second, sparse."""
+    return csr_array(contingency_matrix(first, second, sparse=True, dtype=np.int64))
+
+
+def _pairs(counts: Integers) -> int:
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan

@@ -1,0 +1,101 @@
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from reidkit.clustering import JaccardDBSCAN, capacity, jaccard_graph, nearest_neighbours
+from reidkit.clustering.capacity import available_memory, clustering_bytes, graph_bytes, search_bytes
+from reidkit.clustering.processes import Processes
+from reidkit.errors import ClusteringError
+from tests.clustering.conftest import Clustered
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize("method", [jaccard_graph, JaccardDBSCAN().fit_predict, partial(nearest_neighbours, k=30)])
+def test_what_the_memory_cannot_hold_is_refused(
+    method: Any, monkeypatch: pytest.MonkeyPatch, clustered: Clustered
+) -> None:
+    features = clustered(500)
+    monkeypatch.setattr(capacity, "available_memory", lambda: 10_000)
+    message = r"500 features of size 32.*30 neighbours|30 neighbours of 500 features"
+    with pytest.raises(ClusteringError, match=message) as refused:
+        method(features)
+    assert "needs about 2." in str(refused.value)
+    assert "MiB available" in str(refused.value)
+    assert "fewer images, lower k" in str(refused.value)
+    assert "a machine with more memory" in str(refused.value)
+
+
+def test_nothing_large_is_allocated_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "available_memory", lambda: 1 * GIB)
+    million = np.broadcast_to(np.float32(1), (1_000_000, 384))
+    with pytest.raises(ClusteringError, match=r"1,000,000 features of size 384.* GiB of memory.*1\.0 GiB available"):
+        jaccard_graph(million)
+
+
+@pytest.mark.parametrize("available", [None, 100 * GIB])
+def test_what_fits_or_cannot_be_told_goes_on(
+    available: int | None, monkeypatch: pytest.MonkeyPatch, clustered: Clustered
+) -> None:
+    monkeypatch.setattr(capacity, "available_memory", lambda: available)
+    assert jaccard_graph(clustered(50)).shape == (50, 50)
+
+
+def test_estimates_grow_with_what_they_count() -> None:
+    base = clustering_bytes(100_000, 384, 30, 6)
+    assert clustering_bytes(200_000, 384, 30, 6) == pytest.approx(2 * base, rel=0.3)
+    assert clustering_bytes(100_000, 768, 30, 6) > base
+    assert clustering_bytes(100_000, 384, 60, 6) > base
+    assert clustering_bytes(100_000, 384, 30, 20) > base
+    assert search_bytes(100_000, 384, 30, processes=2) > search_bytes(100_000, 384, 30)
+    assert base >= search_bytes(100_000, 384, 30) > 4 * 100_000 * 384
+    assert clustering_bytes(10, 4, 10**9, 10**9) < 10_000
+    assert graph_bytes(1000, 0, 50_000) == 8 * (4 * 50_000 + 1000)
+    assert graph_bytes(1000, 100_000, 50_000) == 16 * 50_000
+
+
+def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = [("ant", 10 * GIB, 3 * GIB), ("bee", 5 * GIB, 3 * GIB), ("bee", 4 * GIB, 3 * GIB)]
+
+    def refuse() -> None:
+        capacity.refuse_beyond_memory(3 * GIB, what="it", remedy="less", processes=Processes())
+
+    monkeypatch.setattr(Processes, "exchange", lambda self, value: told)
+    with pytest.raises(ClusteringError, match=r"it needs about 6.0 GiB of memory for 2 processes, and bee has 4.0 GiB"):
+        refuse()
+    told[2] = ("cat", 4 * GIB, 3 * GIB)
+    refuse()
+
+
+def test_memory_is_asked_of_psutil_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=12345))
+    monkeypatch.setitem(sys.modules, "psutil", cast(Any, psutil))
+    assert available_memory() == 12345
+
+
+def test_memory_is_read_where_psutil_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", cast(Any, None))
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal:  100 kB\nMemAvailable:    40 kB\n")
+    monkeypatch.setattr(capacity, "_MEMORY_FILE", told)
+    assert available_memory() == 40 * 1024
+    pages = {"SC_AVPHYS_PAGES": 7, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    monkeypatch.setattr(capacity, "_MEMORY_FILE", tmp_path / "missing")
+    assert available_memory() == 7 * 4096
+    told.write_text("MemTotal:  100 kB\n")
+    monkeypatch.setattr(capacity, "_MEMORY_FILE", told)
+    assert available_memory() == 7 * 4096
+    monkeypatch.delattr(os, "sysconf")
+    assert available_memory() is None
+
+
+def test_this_machine_has_some_memory() -> None:
+    available = available_memory()
+    assert available is None or available > 0
