@@ -1,6 +1,6 @@
 """The figures of the demonstration: that it is won by learning, that there is something to win, and that it is won.
 
-    python benchmarks/demo_figures.py [--seeds 1 2 3] [--ground-truth-epochs 28] [--output FILE.json]
+    python -m benchmarks.demo_figures [--seeds 1 2 3] [--ground-truth-epochs 28] [--output FILE.json]
 
 Prints, in per cent mAP on the generated set `synthetic`: the best stripe histogram (no learning), the untrained
 backbone, the last evaluation of `reidkit usl` for each seed, and the same loop with ground truth in place of
@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from synthetic_honesty import histogram_scores
-
+from benchmarks.synthetic_honesty import histogram_scores
 from reidkit.datasets import ReIDDataset, load_dataset
 from reidkit.loop import (
     Benchmark,

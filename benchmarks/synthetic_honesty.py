@@ -1,6 +1,6 @@
 """How far plain colour histograms get on the generated set: the demonstration must not be won without learning.
 
-    python benchmarks/synthetic_honesty.py [--folder FOLDER] [--style summer] [--seed 0] [--test-identities 60]
+    python -m benchmarks.synthetic_honesty [--folder FOLDER] [--style summer] [--seed 0] [--test-identities 60]
 
 Generates the set (or takes the one in FOLDER), describes every image by colour histograms of horizontal stripes and
 prints the mAP of each variant under the Market-1501 protocol, in percent, the best last.

@@ -285,10 +285,10 @@ def softmax(rows: Rows) -> None:
 def average(weights: Rows, neighbours: NDArray[np.int32], start: int, stop: int) -> Rows:
     """Query expansion of points [start, stop): V_i <- mean of V_j over j >= 0 in neighbours[i] (N, k2), unsorted.
 
-    Allocates the rows, and N floats and N integers to add them up.
+    Sums are in double precision. Allocates the rows, and N doubles and N integers to add them up.
     """
     n = len(neighbours)
-    total = np.zeros(n, np.float32)
+    total = np.zeros(n, np.float64)
     found = np.empty(n, np.int32)
     rows = empty_rows(stop - start)
     used = 0
@@ -304,11 +304,11 @@ def average(weights: Rows, neighbours: NDArray[np.int32], start: int, stop: int)
                 if total[index] == 0:
                     found[count] = index
                     count += 1
-                total[index] += weights.weights[p]
+                total[index] += np.float64(weights.weights[p])
         rows = reserve(rows, used, count)
         for index in found[:count]:
             rows.indices[used] = index
-            rows.weights[used] = total[index] / np.float32(given)
+            rows.weights[used] = total[index] / given
             total[index] = 0
             used += 1
         rows.indptr[i - start + 1] = used

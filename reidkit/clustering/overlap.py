@@ -60,10 +60,11 @@ def _foresee_pairs(weights: Rows, columns: Rows, bound: np.float32, processes: P
 def pairs(weights: Rows, columns: Rows, bound: np.float32, start: int, stop: int) -> Rows:
     """Points j > i with d_ij <= bound for points i in [start, stop), unsorted, with d_ij.
 
-    s_ij = sum over l of min(V_il, V_jl), in the order of row i. Allocates the rows, and N floats and N integers to add
-    them up.
+    s_ij = sum over l of min(V_il, V_jl), in double precision: points of few neighbours have distances that are simple
+    fractions, 1/2 among them, and must not fall off an eps of 0.5 by rounding. Allocates the rows, and N doubles and N
+    integers to add them up.
     """
-    overlap = np.zeros(weights.indptr.size - 1, np.float32)
+    overlap = np.zeros(weights.indptr.size - 1, np.float64)
     found = np.empty(overlap.size, np.int32)
     rows = empty_rows(stop - start)
     used = 0
@@ -82,7 +83,7 @@ def pairs(weights: Rows, columns: Rows, bound: np.float32, start: int, stop: int
 
 
 @kernel
-def meet(weights: Rows, columns: Rows, i: int, overlap: NDArray[np.float32], found: NDArray[np.int32]) -> int:
+def meet(weights: Rows, columns: Rows, i: int, overlap: NDArray[np.float64], found: NDArray[np.int32]) -> int:
     """Add up s_ij in overlap (N,) for all j > i that meet i, list them in found; return how many. Allocates nothing."""
     count = 0
     for p in range(weights.indptr[i], weights.indptr[i + 1]):
@@ -94,11 +95,11 @@ def meet(weights: Rows, columns: Rows, i: int, overlap: NDArray[np.float32], fou
             if overlap[j] == 0:
                 found[count] = j
                 count += 1
-            overlap[j] += min(weights.weights[p], columns.weights[q])
+            overlap[j] += np.float64(min(weights.weights[p], columns.weights[q]))
     return count
 
 
 @kernel
-def distance(overlap: np.float32) -> np.float32:
-    """Jaccard distance, max(0, 1 - s / (2 - s)), of the overlap s, in float32. Allocates nothing."""
-    return max(np.float32(0), np.float32(1) - overlap / (np.float32(2) - overlap))
+def distance(overlap: np.float64) -> np.float32:
+    """Jaccard distance, max(0, 1 - s / (2 - s)), of the overlap s, rounded to float32. Allocates nothing."""
+    return np.float32(max(0.0, 1.0 - overlap / (2.0 - overlap)))

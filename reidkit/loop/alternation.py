@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reidkit.backbones import EmbeddingModel
+from reidkit.clustering import clustering_record
 from reidkit.datasets import augment, sample_batches
 from reidkit.loop.config import RunConfig
 from reidkit.loop.device import place
@@ -117,6 +118,8 @@ def alternate(
             index = next(index for index, stage in enumerate(stages) if epoch <= stage.last_epoch)
             stage, before = stages[index], stages[index - 1].last_epoch if index else 0
             record, labels = _run_epoch(machinery, stage, epoch, before)
+            if labels.kind == "clusters":
+                record["quality"] = _quality(run, stage, labels, history[-1])
             history.append(record)
             run.save_labels(epoch, labels.labels, stage.train.split.paths)
         _save(run, machinery, history)
@@ -178,6 +181,12 @@ def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int, before: int) -> 
         "seconds": seconds,
     }
     return record, labels
+
+
+def _quality(run: RunFolder, stage: Stage, labels: EpochLabels, last: Record) -> dict[str, float]:
+    """Figures of a clustering, held against that of the last epoch, which a resumed run finds in its folder."""
+    previous = run.load_labels(last["epoch"]) if last.get("labels") == "clusters" else None
+    return clustering_record(labels.labels, graph=labels.graph, previous=previous, cameras=stage.train.split.cameras)
 
 
 def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: EpochLabels, epoch: int) -> EpochResult:

@@ -117,6 +117,9 @@ class EvaluationConfig(Settings):
     batch_size: int = Field(256, ge=1)
     """Images in a forward pass of feature extraction."""
 
+    flip: bool = False
+    """Rank by the mean of the features of every image and of its mirror image; for what looks alike from both sides."""
+
 
 class RunConfig(Settings):
     """Everything that decides a run."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ class EpochLabels(NamedTuple):
     """(N,) class of every image, -1 is noise."""
     kind: Literal["clusters", "instances", "identities"]
     """From clustering, every image a class of its own, or ground truth."""
+    graph: Any = None
+    """(N, N) sparse distances on which clusters were found, or None."""
 
     @property
     def clusters(self) -> int:
@@ -56,20 +58,24 @@ class PseudoLabeler:
         """Label the training images for an epoch, counted from 1."""
         features = extract()
         config = self._config
-        found = EpochLabels(create_clusterer(config).fit_predict(features).astype(np.int64), "clusters")
+        clusterer = create_clusterer(config).fit(features)
+        found = EpochLabels(clusterer.labels_, "clusters", clusterer.graph_)
         if found.clusters >= 2:
             return found
-        what, remedy = (
-            (f"all {len(features):,} images were labelled noise", "raise --eps or lower --min-samples")
-            if found.clusters == 0
-            else (f"{len(features) - found.noise:,} images fell into one cluster", "lower --eps")
-        )
+        hierarchical = config.method == "hdbscan"
+        if found.clusters == 0:
+            what = f"all {len(features):,} images were labelled noise"
+            remedy = "lower clustering.min_cluster_size" if hierarchical else "raise --eps or lower --min-samples"
+        else:
+            what = f"{len(features) - found.noise:,} images fell into one cluster"
+            remedy = "lower clustering.k1" if hierarchical else "lower --eps"
         logger.warning(
-            "epoch %d: %s at eps=%g, min_samples=%d: this epoch trains every image as a class of its own. "
+            "epoch %d: %s at %s=%g, min_samples=%d: this epoch trains every image as a class of its own. "
             "If it happens again, %s",
             epoch,
             what,
-            config.eps,
+            "min_cluster_size" if hierarchical else "eps",
+            config.min_cluster_size if hierarchical else config.eps,
             config.min_samples,
             remedy,
         )

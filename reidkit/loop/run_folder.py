@@ -129,6 +129,15 @@ class RunFolder:
         with atomic_write(self.path / "labels" / f"epoch_{epoch:03d}.npz") as file:
             np.savez_compressed(file, labels=labels, paths=np.array([str(path.resolve()) for path in paths]))
 
+    def load_labels(self, epoch: int) -> NDArray[np.int64] | None:
+        """The labels (N,) that `save_labels` wrote for an epoch, or None if they are not there."""
+        path = self.path / "labels" / f"epoch_{epoch:03d}.npz"
+        if not path.is_file():
+            return None
+        with np.load(path) as stored:
+            labels: NDArray[np.int64] = stored["labels"]
+        return labels
+
     def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
         """Write checkpoints/NAME.pt, tensors and plain values only."""
         with atomic_write(self.path / "checkpoints" / f"{name}.pt") as file:

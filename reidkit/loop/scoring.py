@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from lightning_fabric import Fabric
 
 from reidkit.backbones import EmbeddingModel
@@ -14,6 +15,7 @@ from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet, read_split
 from reidkit.loop.model import TrainedModel
 from reidkit.loop.progress import Progress
+from reidkit.loop.pseudo_labels import Features
 
 __all__ = ["Scores", "evaluate_model", "evaluate_on"]
 
@@ -29,7 +31,7 @@ def evaluate_model(
     Raises:
         EvaluationError: No query has a valid match.
     """
-    features = [extract(fabric, model, images.pixels, config, progress, "evaluate") for images in (query, gallery)]
+    features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
     result = evaluate_ranking(
         *features,
         query_ids=query.split.identities,
@@ -39,6 +41,17 @@ def evaluate_model(
     )
     ranks = {f"rank{rank}": 100 * float(result.cmc[rank - 1]) for rank in (1, 5, 10)}
     return {"mAP": 100 * result.mAP, **ranks}
+
+
+def _retrieval_features(
+    fabric: Fabric, model: EmbeddingModel, images: ImageSet, config: RunConfig, progress: Progress
+) -> Features:
+    features = extract(fabric, model, images.pixels, config, progress, "evaluate")
+    if config.evaluation.flip:
+        mirrored = np.ascontiguousarray(images.pixels[..., ::-1])
+        features += extract(fabric, model, mirrored, config, progress, "evaluate")
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return features
 
 
 def evaluate_on(

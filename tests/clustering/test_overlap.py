@@ -27,7 +27,7 @@ def test_pairs_within_the_bound_both_ways_round(pool: Executor) -> None:
     np.testing.assert_allclose(near.weights, [0, 0, 0.4, 0.4, 0], atol=1e-6)
     wide = near_pairs(WEIGHTS, np.float32(0.9), pool, ALONE)
     assert wide.indices.tolist() == [0, 1, 0, 1, 2, 1, 2]
-    assert wide.weights[1] == np.float32(1) - np.float32(0.25) / np.float32(1.75)
+    assert wide.weights[1] == np.float32(1 - 0.25 / 1.75)
 
 
 def test_pairs_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch, pool: Executor) -> None:
@@ -43,10 +43,10 @@ def test_pairs_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch, po
 
 def test_kernels_agree_with_their_python() -> None:
     for run in (overlap.distance, cast(Any, overlap.distance).py_func):
-        assert [run(np.float32(s)) for s in (0, 0.5, 1, 1.0000001)] == [1, np.float32(1) - np.float32(0.5 / 1.5), 0, 0]
+        assert [run(np.float64(s)) for s in (0, 0.5, 1, 1.0000001)] == [1, np.float32(1 - 0.5 / 1.5), 0, 0]
     columns = transpose(WEIGHTS)
     for run in (overlap.meet, cast(Any, overlap.meet).py_func):
-        shared, found = np.zeros(3, np.float32), np.zeros(3, np.int32)
+        shared, found = np.zeros(3, np.float64), np.zeros(3, np.int32)
         assert run(WEIGHTS, columns, 0, shared, found) == 1
         assert (shared.tolist(), found[0]) == ([0, 0.25, 0], 1)
     for run in (overlap.pairs, cast(Any, overlap.pairs).py_func):

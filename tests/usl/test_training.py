@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from reidkit.clustering import JaccardDBSCAN
 from reidkit.errors import DataError, RunError, TrainingError
@@ -23,8 +24,15 @@ def without_times(history: list[Record]) -> list[Record]:
 
 
 def labelled(labels: Callable[[int], Any]) -> Callable[..., Any]:
-    """A clusterer that ignores its features."""
-    return lambda self, features: np.asarray(labels(len(features)))
+    """A clusterer's `fit` that ignores its features."""
+
+    def fit(self: JaccardDBSCAN, features: Any) -> JaccardDBSCAN:
+        self.labels_ = np.asarray(labels(len(features)), np.int64)
+        count = len(features)
+        self.graph_ = csr_array(np.zeros((count, count), dtype=np.float32))
+        return self
+
+    return fit
 
 
 def test_a_run_leaves_a_complete_folder(people: Path, tmp_path: Path) -> None:
@@ -105,7 +113,7 @@ def test_without_two_clusters_the_epoch_tells_images_apart(
     labels: Callable[[int], Any],
     words: str,
 ) -> None:
-    monkeypatch.setattr(JaccardDBSCAN, "fit_predict", labelled(labels))
+    monkeypatch.setattr(JaccardDBSCAN, "fit", labelled(labels))
     config = tiny_config(people)
     history = train_usl(config, tiny_run(tmp_path / "run", config))
     assert [record["labels"] for record in history[1:]] == ["instances", "instances"]
@@ -116,17 +124,44 @@ def test_without_two_clusters_the_epoch_tells_images_apart(
 def test_fewer_clusters_than_p_make_smaller_batches(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(JaccardDBSCAN, "fit_predict", labelled(lambda count: np.arange(count) % 2))
+    monkeypatch.setattr(JaccardDBSCAN, "fit", labelled(lambda count: np.arange(count) % 2))
     config = tiny_config(people)
     history = train_usl(config, tiny_run(tmp_path / "run", config))
     assert history[1]["images"] == 2 * 4 * 3
     assert "2 clusters are fewer than the 4 of a batch" in caplog.text
 
 
+def test_the_quality_of_a_clustering_is_recorded(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JaccardDBSCAN, "fit", labelled(lambda count: np.arange(count) // 2))
+    config = tiny_config(people)
+    run = tiny_run(tmp_path / "run", config)
+    history = train_usl(config, run)
+    first, second = (record["quality"] for record in history[1:])
+    assert "stability" not in first
+    assert second["stability"] == 1
+    assert second["cluster_size_median"] == second["cluster_size_max"] == second["cluster_sizes/2"] * 2 / 24 == 2
+    assert second["silhouette"] == 0
+    assert 1 <= second["cameras_per_cluster"] <= 2
+    longer = tiny_config(people, training={"epochs": 3})
+    resumed = train_usl(longer, RunFolder.open(run.path), resume=True)
+    assert resumed[-1]["quality"]["stability"] == 1
+
+
+def test_clusters_of_a_hierarchy(people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny_config(people, clustering={"method": "hdbscan", "min_cluster_size": 2}, training={"epochs": 1})
+    history = train_usl(config, tiny_run(tmp_path / "run", config))
+    assert history[1]["labels"] == "clusters"
+    large = tiny_config(people, clustering={"method": "hdbscan", "min_cluster_size": 40}, training={"epochs": 1})
+    history = train_usl(large, tiny_run(tmp_path / "large", large))
+    assert history[1]["labels"] == "instances"
+    assert "labelled noise at min_cluster_size=40" in caplog.text
+    assert "lower clustering.min_cluster_size" in caplog.text
+
+
 def test_clusters_smaller_than_k_are_drawn_with_replacement(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(JaccardDBSCAN, "fit_predict", labelled(lambda count: np.arange(count) // 2))
+    monkeypatch.setattr(JaccardDBSCAN, "fit", labelled(lambda count: np.arange(count) // 2))
     config = tiny_config(people)
     history = train_usl(config, tiny_run(tmp_path / "run", config))
     assert history[1]["images"] == 16 * 3

@@ -123,7 +123,7 @@ def _misplaced(frame: _Frame, place: _Place, rng: np.random.Generator) -> _Frame
 
 def _mood(rng: np.random.Generator, strength: float = 1.0) -> Array:
     """Slow changes of light: brightness and tint, (3,)."""
-    drift = rng.normal(0, 0.18 * strength) + rng.normal(0, 0.06 * strength, 3)
+    drift = rng.normal(0, 0.2 * strength) + rng.normal(0, 0.08 * strength, 3)
     return np.exp(drift).astype(np.float32)
 
 

@@ -14,8 +14,8 @@ from reidkit.datasets.synthetic.raster import Color
 
 __all__ = ["TWIN_EVERY", "Bag", "Hair", "Lower", "Person", "Upper", "person_of"]
 
-TWIN_EVERY = 13
-"""Every thirteenth identity is dressed like the one before it, but for two details."""
+TWIN_EVERY = 20
+"""Every twentieth identity is dressed like the one before it, but for two details."""
 
 Pattern = Literal["plain", "stripes", "pinstripes", "checks", "dots", "logo", "two-tone", "raglan"]
 UpperKind = Literal["t-shirt", "shirt", "jacket", "hoodie", "coat", "dress"]
@@ -164,7 +164,7 @@ def _upper(rng: np.random.Generator, style: Style, woman: bool) -> Upper:
         accent=contrasting(rng, "upper", color),
         inner=contrasting(rng, "upper", color),
         pattern=weighted(rng, patterns),
-        opened=bool(kind in ("jacket", "coat", "shirt") and rng.random() < (0.2 if style == "winter" else 0.2)),
+        opened=bool(kind in ("jacket", "coat", "shirt") and rng.random() < 0.2),
         long_sleeves=bool(rng.random() < long_sleeves.get(kind, 1.0)),
         hem=float(rng.uniform(low, high)),
         thickness=thickness.get(kind, 0.007),
