@@ -3,6 +3,8 @@
 It does what the public implementations do (dense distances, dense encodings, an inverted index), without their details.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import DBSCAN
@@ -28,7 +30,7 @@ def plain_distances(
 
     Simple fractions among them, such as 1/2, fall on either side of an equal eps by rounding, unless `double`.
     """
-    precision = np.float64 if double else np.float32
+    precision: Any = np.float64 if double else np.float32
     features = features.astype(precision)
     count, half = len(features), round(k1 / 2) + 1
     near, nearest = neighbours[:, :k1], neighbours[:, :half]

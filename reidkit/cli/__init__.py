@@ -42,6 +42,7 @@ def cli() -> None:
     reidkit usl --target msmt17                 train on MSMT17 without labels
     reidkit usl --target path/to/my/images      ... or on your own folder in Market-1501 layout
     reidkit evaluate runs/usl-market --on market --on msmt17
+    reidkit cluster features.npy -o labels.csv  pseudo-labels of any embeddings
     """  # noqa: D301  (\b keeps click from re-wrapping)
 
 

@@ -79,7 +79,7 @@ def test_resume_refuses_other_settings(people: Path) -> None:
     assert reidkit("usl", "--target", people, "--output", "run", *TINY).exit_code == 0
     refused = reidkit("usl", "--target", people, "--output", "run", "--resume", "--eps", "0.3", "--epochs", "5")
     assert refused.exit_code == 2
-    assert "clustering.eps: 0.7 -> 0.3" in refused.output
+    assert "clustering.eps: 0.5 -> 0.3" in refused.output
     assert "training.epochs" not in refused.output
     shorter = reidkit("usl", "--target", people, "--output", "run", "--resume", "--epochs", "1")
     assert shorter.exit_code == 2

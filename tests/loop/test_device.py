@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from reidkit.backbones import create_backbone
 from reidkit.errors import ConfigError
 from reidkit.loop import create_fabric
-from reidkit.loop.device import cpu_has_bf16, resolve_precision
+from reidkit.loop.device import cpu_has_bf16, place, resolve_precision
 
 
 def test_automatic_precision_is_what_the_processor_computes_in() -> None:
@@ -30,3 +31,15 @@ def test_absent_devices_are_named() -> None:
 @pytest.mark.gpu
 def test_cuda_is_chosen_where_there_is_one() -> None:
     assert create_fabric("auto", "auto").device.type == "cuda"
+
+
+def test_attention_on_the_cpu_is_plain_and_the_same() -> None:
+    torch.manual_seed(0)
+    model = create_backbone("vit_tiny_ics", image_size=(64, 32), depth=2).eval()
+    images = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        fused = model(images)
+        place(create_fabric("cpu", "32"), model)
+        plain = model(images)
+    assert not any(getattr(module, "fused_attn", False) for module in model.modules())
+    torch.testing.assert_close(plain, fused, atol=1e-5, rtol=1e-5)
