@@ -5,7 +5,7 @@
 
 Features are made as re-identification has them: clusters of log-normal sizes on the sphere, D = 384, a tenth of the
 images in no cluster. Every size runs in a process of its own, so that peak memory is that size's. `--plain-up-to`
-compares with NumPy and Python on N x N arrays (`plain_jaccard.py`) in the same run: it needs about 20 N^2 bytes.
+compares with NumPy and Python on N x N arrays (`plain_jaccard.py`) in the same run: it needs about 13 N^2 bytes.
 `--tiled N` repeats a block of features N / 50,000 times, apart from one another, to measure the stages after the
 neighbours alone at sizes whose search would take long.
 """

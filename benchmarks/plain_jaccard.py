@@ -13,14 +13,20 @@ __all__ = ["plain_dbscan", "plain_distances", "plain_neighbours"]
 
 Indices = NDArray[np.int64]
 
+_ROWS = 2000  # of products at a time: the indices of all at once would take 8 N^2 bytes
+
 
 def plain_neighbours(features: NDArray[np.float32], k: int) -> Indices:
     """(N, k) nearest neighbours of unit vectors (N, D), the point itself first."""
-    products = features @ features.T
-    np.fill_diagonal(products, np.inf)
-    near = np.argpartition(-products, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(products, near, 1), axis=1, kind="stable")
-    return np.take_along_axis(near, order, 1)
+    found = []
+    for start in range(0, len(features), _ROWS):
+        products = features[start : start + _ROWS] @ features.T
+        own = np.arange(len(products))
+        products[own, start + own] = np.inf
+        near = np.argpartition(-products, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(products, near, 1), axis=1, kind="stable")
+        found.append(np.take_along_axis(near, order, 1))
+    return np.concatenate(found)
 
 
 def plain_distances(
