@@ -28,13 +28,13 @@ def test_twins_differ_in_two_details(style: Style) -> None:
         assert changed & {"upper", "lower", "bag"}
 
 
-def test_one_in_thirteen_is_a_twin_and_nobody_else_is() -> None:
+def test_one_in_twenty_is_a_twin_and_nobody_else_is() -> None:
     alike = [
         identity
         for identity in range(2, 200)
         if len(differences(person_of(0, "summer", identity - 1), person_of(0, "summer", identity))) <= 3
     ]
-    assert alike == list(range(13, 200, 13))
+    assert alike == list(range(TWIN_EVERY, 200, TWIN_EVERY))
 
 
 def test_summer_and_winter_dress_differently() -> None:
