@@ -83,13 +83,13 @@ def _resident() -> int:
 
 def measure(count: int, *, plain: bool, threads: int | None, device: str) -> Figures:
     """All stages at one size, and the plain computation if asked for."""
-    from reidkit.clustering import dbscan, jaccard_graph, nearest_neighbours
+    from reidkit.clustering import nearest_neighbours
 
     _compile(device)
     features, stages = make_features(count), Stages()
     with stages("neighbours"):
         neighbours = nearest_neighbours(features, K1, threads=threads, device=device)
-    graph, labels = _after(features, neighbours, stages, threads, jaccard_graph, dbscan)
+    graph, labels = _after(features, neighbours, stages, threads)
     figures = _summary(count, stages, graph, labels)
     if plain:
         slow = Stages()
@@ -112,7 +112,7 @@ def measure(count: int, *, plain: bool, threads: int | None, device: str) -> Fig
 
 def measure_tiled(count: int, *, threads: int | None) -> Figures:
     """The stages after the neighbours on a block of features, repeated apart: rows and pairs grow as N."""
-    from reidkit.clustering import dbscan, jaccard_graph, nearest_neighbours
+    from reidkit.clustering import nearest_neighbours
 
     _compile("cpu")
     block, stages = make_features(min(count, _BLOCK), dimension=64), Stages()
@@ -120,7 +120,7 @@ def measure_tiled(count: int, *, threads: int | None) -> Figures:
     copies = count // len(block)
     features = np.tile(block, (copies, 1))
     neighbours = np.concatenate([near + copy * len(block) for copy in range(copies)]).astype(np.int32)
-    graph, labels = _after(features, neighbours, stages, threads, jaccard_graph, dbscan)
+    graph, labels = _after(features, neighbours, stages, threads)
     return {"tiled": True, "dimension": 64, **_summary(len(features), stages, graph, labels)}
 
 
@@ -128,7 +128,7 @@ def _compile(device: str) -> None:
     """Have every kernel compiled before the clock runs."""
     from reidkit.clustering import JaccardDBSCAN
 
-    JaccardDBSCAN(device=device).fit(make_features(3000))
+    JaccardDBSCAN(device=device).fit(make_features(5000))
 
 
 def _after(
@@ -136,9 +136,9 @@ def _after(
     neighbours: NDArray[np.int32],
     stages: Stages,
     threads: int | None,
-    jaccard_graph: Callable[..., Any],
-    dbscan: Callable[..., Any],
 ) -> tuple[Any, NDArray[np.int64]]:
+    from reidkit.clustering import dbscan, jaccard_graph
+
     with stages("graph"):
         graph = jaccard_graph(features, k1=K1, k2=K2, max_distance=EPS, neighbours=neighbours, threads=threads)
     with stages("labels"):

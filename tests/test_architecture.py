@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "reporting": {"loop"} | GROUND_FLOOR,
     "cli": MODES | {"reporting", "loop"} | GROUND_FLOOR,
 }
-EVERYWHERE = {"errors", "config", "__about__"}
+EVERYWHERE = {"errors", "config", "__about__", "processor"}
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists())
 
 
@@ -63,7 +63,9 @@ def test_public_doors_are_sorted_and_open(room: str) -> None:
         assert value.__doc__ or not callable(value) or hasattr(value, "__origin__")  # type aliases have none
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["usl", "--help"], ["evaluate", "--help"], ["data", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["usl", "--help"], ["evaluate", "--help"], ["data", "--help"], ["cluster", "--help"]]
+)
 def test_help_loads_neither_torch_nor_numba(arguments: list[str]) -> None:
     code = (
         "import sys\n"

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from reidkit.clustering.quality import SizeBin
+    from reidkit.clustering.suggestion import EpsSuggestion
     from reidkit.loop.feature_files import FeatureFile
-    from reidkit.reporting.suggestion import EpsSuggestion
 
 __all__ = ["cluster"]
 
-_EPS = 0.6
 _BAR = 30
 
 
@@ -104,9 +103,10 @@ def cluster(
     **options: Any,
 ) -> None:
     """Pseudo-labels of any embeddings, FEATURES: k-reciprocal Jaccard distance, then DBSCAN or HDBSCAN."""
+    from reidkit.loop.device import resolve_device
     from reidkit.loop.feature_files import check_writable, write_labels
 
-    typed = _Options(**options, device=_resolve_device(device))
+    typed = _Options(**options, device=resolve_device(device or "auto"))
     _check(typed, output, suggest)
     for path in (output, plot if suggest else None):
         if path is not None:
@@ -143,14 +143,6 @@ def _check(typed: _Options, output: Path | None, suggest: bool) -> None:
         check_count("threads", typed.threads)
 
 
-def _resolve_device(device: str | None) -> str:
-    import torch
-
-    if device in (None, "auto"):
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return str(device)
-
-
 def _read(features: Path, cameras: Path | None, identities: Path | None) -> "FeatureFile":
     from reidkit.loop.feature_files import read_features, read_integers
 
@@ -164,10 +156,10 @@ def _read(features: Path, cameras: Path | None, identities: Path | None) -> "Fea
 
 def _dbscan(given: "FeatureFile", typed: _Options, plot: Path | None) -> _Found:
     """DBSCAN at the eps that was typed, else suggested, else usual."""
-    from reidkit.clustering import dbscan
-    from reidkit.reporting.suggestion import EPS_TRIALS
+    from reidkit.clustering import ClusteringConfig, dbscan
+    from reidkit.clustering.suggestion import EPS_TRIALS
 
-    eps = _EPS if typed.eps is None else typed.eps
+    eps = ClusteringConfig().eps if typed.eps is None else typed.eps
     reach = eps if plot is None else max(EPS_TRIALS[-1], eps)
     graph = _graph(given, typed, reach)
     if plot is not None:
@@ -208,8 +200,9 @@ def _graph(given: "FeatureFile", typed: _Options, reach: float) -> "csr_array[np
 def _suggest(graph: "csr_array[np.float32, tuple[int, int]]", typed: _Options, plot: Path) -> float:
     """Show which eps to take and why; return the one that was typed, otherwise the suggested one."""
     from reidkit.cli.console import show_table
+    from reidkit.clustering.suggestion import suggest_eps
     from reidkit.errors import ClusteringError
-    from reidkit.reporting.suggestion import plot_suggestion, suggest_eps
+    from reidkit.reporting.suggestion import plot_suggestion
 
     with _stage("suggestion"):
         suggestion = suggest_eps(graph, min_samples=typed.min_samples, threads=typed.threads)

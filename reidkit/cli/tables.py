@@ -8,8 +8,9 @@ import torch
 from rich.table import Table
 
 from reidkit.datasets import CATALOG, SYNTHETIC, ReIDDataset, cache_folder, default_data_root, find_root
-from reidkit.loop.device import cpu_has_bf16, resolve_precision
+from reidkit.loop.device import resolve_precision
 from reidkit.loop.run_folder import environment
+from reidkit.processor import cpu_has_bf16
 
 __all__ = ["catalog_table", "environment_table", "scores_table", "split_table"]
 

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse
 
 from reidkit.clustering.checks import check_count, check_distance
 from reidkit.clustering.parallel import kernel
-from reidkit.clustering.rows import Rows
-from reidkit.errors import ClusteringError
+from reidkit.clustering.rows import Rows, graph_rows
 
 __all__ = ["dbscan"]
 
@@ -39,20 +37,7 @@ def dbscan(graph: Any, *, eps: float, min_samples: int) -> tuple[NDArray[np.int6
     """
     bound = check_distance("eps", eps)
     check_count("min_samples", min_samples)
-    is_sparse, shape = issparse(graph), np.shape(graph)
-    if not is_sparse or len(shape) != 2 or shape[0] != shape[1]:
-        raise ClusteringError(
-            f"DBSCAN needs a square sparse matrix of distances, not {type(graph).__name__} of shape {shape}; "
-            "build one with jaccard_graph"
-        )
-    sparse: csr_array[Any, tuple[int, int]] = csr_array(graph)
-    if not (sparse.data >= 0).all():
-        raise ClusteringError("the graph holds negative distances or NaN; build it with jaccard_graph")
-    rows = Rows(
-        sparse.indptr.astype(np.int64, copy=False),
-        sparse.indices.astype(np.int32, copy=False),
-        sparse.data.astype(np.float32, copy=False),
-    )
+    rows = graph_rows(graph)
     core = find_core(rows, bound, min_samples)
     return spread_labels(rows, bound, core), core
 

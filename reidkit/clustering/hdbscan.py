@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse
 
 from reidkit.clustering.checks import check_count
+from reidkit.clustering.density import measure_core
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.rows import Rows
-from reidkit.errors import ClusteringError
+from reidkit.clustering.rows import Rows, graph_rows
 
 __all__ = ["hdbscan"]
 
@@ -79,7 +78,7 @@ def hdbscan(
     """
     check_count("min_cluster_size", min_cluster_size, least=2)
     check_count("min_samples", min_samples)
-    rows = _check_graph(graph)
+    rows = graph_rows(graph, largest=1)
     n = len(rows.indptr) - 1
     if n < 2:
         return np.full(n, -1, np.int64), np.zeros(n)
@@ -88,24 +87,6 @@ def hdbscan(
         map_rows(pool, partial(measure_core, rows, min(min_samples, n - 1), core), n)
         edges = spanning_tree(rows, core, pool)
     return _select(link(edges), min_cluster_size)
-
-
-def _check_graph(graph: Any) -> Rows:
-    """Refuse what is no graph of distances in [0, 1]; take it apart."""
-    is_sparse, shape = issparse(graph), np.shape(graph)
-    if not is_sparse or len(shape) != 2 or shape[0] != shape[1]:
-        raise ClusteringError(
-            f"HDBSCAN needs a square sparse matrix of distances, not {type(graph).__name__} of shape {shape}; "
-            "build one with jaccard_graph"
-        )
-    sparse: csr_array[Any, tuple[int, int]] = csr_array(graph)
-    if not ((sparse.data >= 0) & (sparse.data <= 1)).all():
-        raise ClusteringError("the graph holds distances outside [0, 1] or NaN; build it with jaccard_graph")
-    return Rows(
-        sparse.indptr.astype(np.int64, copy=False),
-        sparse.indices.astype(np.int32, copy=False),
-        sparse.data.astype(np.float32, copy=False),
-    )
 
 
 def spanning_tree(rows: Rows, core: NDArray[np.float32], pool: Executor) -> Edges:
@@ -145,26 +126,6 @@ def _select(hierarchy: NDArray[np.float64], min_cluster_size: int) -> tuple[NDAr
     _, first, inverse = np.unique(found[members], return_index=True, return_inverse=True)
     labels[members] = np.argsort(np.argsort(first))[inverse]
     return labels, np.asarray(strengths, np.float64)
-
-
-@kernel
-def measure_core(rows: Rows, rank: int, core: NDArray[np.float32], start: int, stop: int) -> None:
-    """core_i = the rank-th smallest distance to j != i, 1 where it is not stored, for points i in [start, stop).
-
-    Allocates a list of `rank`.
-    """
-    nearest = np.empty(rank, np.float32)
-    for i in range(start, stop):
-        nearest[:] = 1
-        for p in range(rows.indptr[i], rows.indptr[i + 1]):
-            if rows.indices[p] == i or rows.weights[p] >= nearest[rank - 1]:
-                continue
-            place = rank - 1
-            while place > 0 and nearest[place - 1] > rows.weights[p]:
-                nearest[place] = nearest[place - 1]
-                place -= 1
-            nearest[place] = rows.weights[p]
-        core[i] = nearest[rank - 1]
 
 
 @kernel

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from reidkit.clustering.checks import check_count
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.rows import Rows
+from reidkit.clustering.rows import Rows, graph_rows
 from reidkit.errors import ClusteringError
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "camera_mix",
     "cluster_sizes",
     "clustering_record",
-    "core_distances",
     "identity_agreement",
     "silhouette",
     "size_histogram",
@@ -144,7 +142,7 @@ def silhouette(graph: Any, labels: ArrayLike, *, threads: int | None = None) -> 
         ClusteringError: The graph does not fit the labels.
     """
     given = _integers("labels", labels)
-    rows = _rows(graph, len(given))
+    rows = graph_rows(graph, len(given), largest=1)
     clustered = given >= 0
     _, inverse, sizes = np.unique(given[clustered], return_inverse=True, return_counts=True)
     if len(sizes) < 2:
@@ -306,74 +304,12 @@ def clustering_record(
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
-def core_distances(graph: Any, min_samples: int, *, threads: int | None = None) -> NDArray[np.float32]:
-    """Distance of each image to its `min_samples`-th nearest, itself the first: the eps from which it is a core point.
-
-    Sorted, these are the k-distance curve of Ester et al., "A Density-Based Algorithm for Discovering Clusters"
-    (KDD 1996, section 4.2).
-
-    Args:
-        graph: (N, N) sparse distances, such as `jaccard_graph` returns.
-        min_samples: Images that make a core point, at least 1.
-        threads: Threads; None takes every core. The result is the same.
-
-    Returns:
-        (N,) distances; 1 where the graph does not reach as far.
-
-    Raises:
-        ClusteringError: Not a square sparse graph, or `min_samples` < 1.
-    """
-    check_count("min_samples", min_samples)
-    rows = _rows(graph)
-    distances = np.zeros(len(rows.indptr) - 1, np.float32)
-    if min_samples > 1:
-        with worker_pool(threads) as pool:
-            map_rows(pool, partial(fill_core_distances, rows, min_samples - 1, distances), len(distances))
-    return distances
-
-
-@kernel
-def fill_core_distances(rows: Rows, rank: int, distances: NDArray[np.float32], start: int, stop: int) -> None:
-    """distances_i <- the rank-th smallest stored d_ij over j != i, for points i in [start, stop); 1 if there are fewer.
-
-    Allocates a list of `rank`.
-    """
-    nearest = np.empty(rank, np.float32)
-    for i in range(start, stop):
-        nearest[:] = 1
-        for p in range(rows.indptr[i], rows.indptr[i + 1]):
-            place = rank
-            while place > 0 and rows.indices[p] != i and rows.weights[p] < nearest[place - 1]:
-                place -= 1
-                if place + 1 < rank:
-                    nearest[place + 1] = nearest[place]
-            if place < rank:
-                nearest[place] = rows.weights[p]
-        distances[i] = nearest[rank - 1]
-
-
 def _integers(name: str, values: ArrayLike, length: int | None = None) -> Integers:
     given = np.asarray(values)
     if given.ndim != 1 or given.dtype.kind not in "iu" or (length is not None and len(given) != length):
         wanted = "integers in one dimension" if length is None else f"{length:,} integers, one per image"
         raise ClusteringError(f"{name} of shape {given.shape} and type {given.dtype} do not fit; pass {wanted}")
     return given.astype(np.int64, copy=False)
-
-
-def _rows(graph: Any, n: int | None = None) -> Rows:
-    """The graph as kernels take it, once it is square and of n points."""
-    is_sparse, shape = issparse(graph), np.shape(graph)
-    if not is_sparse or shape != (shape[0] if n is None else n,) * 2:
-        raise ClusteringError(
-            f"{type(graph).__name__} of shape {shape} is no sparse graph of {'the' if n is None else f'{n:,}'} images; "
-            "pass what jaccard_graph returned for these features"
-        )
-    sparse: csr_array[Any, tuple[int, int]] = csr_array(graph)
-    return Rows(
-        sparse.indptr.astype(np.int64, copy=False),
-        sparse.indices.astype(np.int32, copy=False),
-        sparse.data.astype(np.float32, copy=False),
-    )
 
 
 def _contingency(first: Integers, second: Integers) -> "csr_array[np.int64, tuple[int, int]]":

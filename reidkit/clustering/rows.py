@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
 
 from reidkit.clustering.parallel import kernel, map_rows
 from reidkit.clustering.processes import Processes
+from reidkit.errors import ClusteringError
 
-__all__ = ["Rows", "all_rows", "empty_rows", "join", "reserve", "stack", "transpose"]
+__all__ = ["Rows", "all_rows", "empty_rows", "graph_rows", "join", "reserve", "stack", "transpose"]
 
 
 class Rows(NamedTuple):
@@ -19,6 +21,37 @@ class Rows(NamedTuple):
     indptr: NDArray[np.int64]  # (rows + 1,)
     indices: NDArray[np.int32]  # (entries,)
     weights: NDArray[np.float32]  # (entries,)
+
+
+def graph_rows(graph: Any, points: int | None = None, *, largest: float = np.inf) -> Rows:
+    """Check a graph of distances that a caller hands in, and take it apart.
+
+    Args:
+        graph: (N, N) sparse distances; explicit zeros are distances of zero.
+        points: N, where it is known.
+        largest: Largest distance that may be stored.
+
+    Returns:
+        Its rows, the same memory where the types fit.
+
+    Raises:
+        ClusteringError: Not a square sparse matrix (of N points), or a distance that is negative, NaN or too large.
+    """
+    is_sparse, shape = issparse(graph), np.shape(graph)
+    if not is_sparse or len(shape) != 2 or shape != (shape[0] if points is None else points,) * 2:
+        raise ClusteringError(
+            f"{type(graph).__name__} of shape {shape} is no square sparse matrix of the distances of "
+            f"{'the' if points is None else f'{points:,}'} images; build one with jaccard_graph"
+        )
+    sparse: csr_array[Any, tuple[int, int]] = csr_array(graph)
+    if not ((sparse.data >= 0) & (sparse.data <= largest)).all():
+        bounds = "negative distances" if largest == np.inf else f"distances outside [0, {largest:g}]"
+        raise ClusteringError(f"the graph holds {bounds} or NaN; build it with jaccard_graph")
+    return Rows(
+        sparse.indptr.astype(np.int64, copy=False),
+        sparse.indices.astype(np.int32, copy=False),
+        sparse.data.astype(np.float32, copy=False),
+    )
 
 
 def stack(blocks: list[Rows]) -> Rows:

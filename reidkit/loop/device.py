@@ -9,8 +9,9 @@ from torch import nn
 
 from reidkit.errors import ConfigError
 from reidkit.loop.config import Precision
+from reidkit.processor import cpu_has_bf16
 
-__all__ = ["cpu_has_bf16", "create_fabric", "place", "resolve_precision"]
+__all__ = ["create_fabric", "place", "resolve_device", "resolve_precision"]
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -21,8 +22,8 @@ def create_fabric(device: str, precision: Precision) -> Fabric:
     Raises:
         ConfigError: The device does not exist, or cannot compute in the precision.
     """
-    kind = _device_kind(device)
-    devices: Any = [int(device.partition(":")[2] or 0)] if kind == "cuda" else 1
+    kind, _, index = resolve_device(device).partition(":")
+    devices: Any = [int(index)] if kind == "cuda" else 1
     plugin: Any = _PRECISIONS[resolve_precision(kind, precision)]
     return Fabric(accelerator=kind, devices=devices, precision=plugin)
 
@@ -41,6 +42,25 @@ def place(fabric: Fabric, model: nn.Module) -> None:
                 module.fused_attn = False
 
 
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda:N` for a device as users name it; `auto` is the first GPU, or else the processor.
+
+    Raises:
+        ConfigError: The device does not exist.
+    """
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdigit())):
+        raise ConfigError(f"device={device!r} is unknown; choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={device!r} does not exist: PyTorch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "devices; choose auto or cpu, or mend the driver"
+        )
+    return kind if kind == "cpu" else f"cuda:{int(index or 0)}"
+
+
 def resolve_precision(kind: str, precision: Precision) -> str:
     """`32`, `bf16` or `16` for a `cpu` or `cuda` device."""
     if precision == "auto":
@@ -50,25 +70,3 @@ def resolve_precision(kind: str, precision: Precision) -> str:
     if precision == "16" and kind == "cpu":
         raise ConfigError("precision=16 needs a CUDA device; on the CPU choose bf16 or 32")
     return precision
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
-    from llvmlite.binding import get_host_cpu_features  # a part of numba
-
-    features = get_host_cpu_features()
-    return bool(features.get("avx512bf16") or features.get("amx-bf16"))
-
-
-def _device_kind(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ConfigError(f"device={device!r} is unknown; choose auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device={device!r} does not exist: PyTorch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
-            "devices; choose auto or cpu, or mend the driver"
-        )
-    return kind

@@ -4,6 +4,7 @@ Nothing is ever unpickled: a file from a stranger can be wrong, but it cannot ru
 """
 
 import csv
+import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import DataError
+from reidkit.loop.files import atomic_write
 
 __all__ = ["FeatureFile", "check_writable", "read_features", "read_integers", "write_labels"]
 
@@ -109,15 +111,14 @@ def write_labels(path: Path, labels: NDArray[np.integer[Any]], paths: list[str] 
     """Write labels (N,), -1 is noise, as CSV with the header `path,label`, or `index,label` where no paths are known.
 
     Raises:
-        DataError: The file cannot be written.
+        RunError: The file cannot be written.
     """
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["index" if paths is None else "path", "label"])
-            writer.writerows(zip(paths or range(len(labels)), labels.tolist(), strict=True))
-    except OSError as error:
-        raise DataError(f"the labels could not be written to {path} ({error.strerror}); free some space") from error
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index" if paths is None else "path", "label"])
+    writer.writerows(zip(paths or range(len(labels)), labels.tolist(), strict=True))
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def _read(path: Path, readers: dict[str, Callable[[Path], Content]]) -> Content:

@@ -30,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise RunError(
             f"{path} could not be written ({error.strerror or error}); its last complete version is untouched. Free "
-            "some space or mend the permissions of the folder, then go on with --resume"
+            "some space or mend the permissions of the folder, then try again (a training run goes on with --resume)"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

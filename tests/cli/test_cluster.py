@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidkit.cli import cli
-from reidkit.clustering import JaccardDBSCAN, JaccardHDBSCAN, dbscan, jaccard_graph
+from reidkit.cli.cluster import cluster
+from reidkit.clustering import ClusteringConfig, JaccardDBSCAN, JaccardHDBSCAN, dbscan, jaccard_graph
 
 Features: TypeAlias = NDArray[np.float32]
 
@@ -55,6 +56,14 @@ def test_labels_are_those_of_the_estimator(features: Features) -> None:
     assert [word for word in [*words, "DBSCAN at eps 0.5", "labels labels.csv"] if word not in done.output] == []
     assert "ARI" not in done.output
     assert not Path("eps.png").exists()
+
+
+def test_defaults_are_those_of_a_run() -> None:
+    settings = ClusteringConfig().model_dump()
+    defaults = cluster.make_context("cluster", ["f.npy"]).params
+    shared = {name: defaults[name] for name in settings if defaults.get(name) is not None}
+    assert len(shared) >= 5
+    assert shared == {name: settings[name] for name in shared}
 
 
 def test_what_is_known_is_shown_and_paths_are_written(features: Features) -> None:
@@ -139,7 +148,7 @@ def test_hdbscan(features: Features) -> None:
         (["f.npy", "-o", "l.csv", "--k2", "31"], "k2=31 must not exceed k1=30"),
         (["f.npy", "-o", "l.csv", "--min-samples", "0"], "min_samples=0 must be an integer of at least 1"),
         (["f.npy", "-o", "l.csv", "--threads", "0"], "threads=0 must be an integer of at least 1"),
-        (["f.npy", "-o", "l.csv", "--device", "cuda:77"], "device='cuda:77' cannot be used"),
+        (["f.npy", "-o", "l.csv", "--device", "cuda:77"], "device='cuda:77' does not exist"),
         (["f.npy", "-o", "l.csv", "--cameras", "f.npy"], "f.npy holds cameras of shape (240, 64)"),
         (["nan.npy", "-o", "l.csv"], "nan.npy holds 1 NaN and 1 infinite values, in 1 of 5 rows, the first in row 2"),
         (["flat.npy", "-o", "l.csv"], "flat.npy holds features of shape (9,)"),

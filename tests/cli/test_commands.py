@@ -166,7 +166,7 @@ def test_recipes_and_doctor() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["usl"], ["evaluate"], ["data", "make"], ["data", "check"], ["recipes", "show"]]
+    "command", [[], ["usl"], ["evaluate"], ["data", "make"], ["data", "check"], ["recipes", "show"], ["cluster"]]
 )
 def test_every_command_helps_with_an_example(command: list[str]) -> None:
     done = reidkit(*command, "--help")

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reidkit.clustering import neighbours, search
+from reidkit.clustering import search
 from reidkit.clustering.cameras import camera_groups, camera_neighbours
 from reidkit.clustering.processes import ALONE
+from reidkit.clustering.rounding import Single
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
@@ -61,7 +62,7 @@ def test_twin_with_many_ties(seed: int, n: int, count: int, k: int) -> None:
 
 
 def test_close_calls_are_settled_within_the_kind(monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
-    monkeypatch.setattr(neighbours, "_MARGIN", 0)
+    monkeypatch.setattr(Single, "margin", 0)
     check(1 + 1e-4 * clustered(300), np.random.default_rng(1).integers(-1, 4, 300), 10, 10)
 
 

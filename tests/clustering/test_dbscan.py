@@ -97,7 +97,7 @@ def test_graph_is_not_touched() -> None:
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (np.eye(3), r"square sparse matrix of distances, not ndarray of shape \(3, 3\)"),
+        (np.eye(3), r"ndarray of shape \(3, 3\) is no square sparse matrix"),
         (csr_array(np.ones((2, 3))), r"shape \(2, 3\)"),
         (csr_array(np.array([[0.0, -0.5], [-0.5, 0.0]])), "negative distances or NaN"),
         (csr_array(np.array([[0.0, np.nan], [np.nan, 0.0]])), "negative distances or NaN"),

@@ -20,6 +20,7 @@ from reidkit.clustering.neighbours import (
     similarity,
     store,
 )
+from reidkit.clustering.rounding import Single
 from reidkit.clustering.rows import Rows
 from reidkit.errors import ClusteringError
 from tests import naive
@@ -65,7 +66,7 @@ def test_groups_of_duplicates_larger_than_the_candidates(clustered: Clustered) -
 
 def test_close_calls_are_settled(monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
     features = 1 + 1e-4 * clustered(300)
-    monkeypatch.setattr(neighbours, "_MARGIN", 0)
+    monkeypatch.setattr(Single, "margin", 0)
     monkeypatch.setattr(neighbours, "_SETTLE_SCORES", 3000)
     np.testing.assert_array_equal(nearest_neighbours(features, 10), naive.nearest_neighbours(features, 10))
 

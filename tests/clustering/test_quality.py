@@ -19,8 +19,6 @@ from reidkit.clustering.quality import (
     camera_mix,
     cluster_sizes,
     clustering_record,
-    core_distances,
-    fill_core_distances,
     fill_silhouettes,
     identity_agreement,
     silhouette,
@@ -109,41 +107,22 @@ def test_silhouette_of_real_clusters(clustered: Clustered) -> None:
     assert silhouette(graph, labels) > 0.3 > silhouette(graph, shuffled)
 
 
-@settings(max_examples=60, deadline=None)
-@given(n=st.integers(1, 40), seed=st.integers(0, 10_000), min_samples=st.integers(1, 8), diagonal=st.booleans())
-def test_core_distances_are_the_eps_of_core_points(n: int, seed: int, min_samples: int, diagonal: bool) -> None:
-    distance, graph = random_graph(n, seed, 0.5)
-    if not diagonal:
-        row, column = graph.tocoo().coords
-        graph = csr_array((graph.data[row != column], (row[row != column], column[row != column])), (n, n))
-    expected = [1.0 if min_samples > n else np.sort(row)[min_samples - 1] for row in distance]
-    found = core_distances(graph, min_samples)
-    np.testing.assert_array_equal(found, np.array(expected, np.float32))
-    _, core = dbscan(graph, eps=0.4, min_samples=min_samples)
-    np.testing.assert_array_equal(found <= np.float32(0.4), core)
-
-
 def test_kernels_agree_with_their_python() -> None:
     _, graph = random_graph(50, 1, 0.3)
     labels = random_labels(50, 5, 1)
     rows = Rows(graph.indptr.astype(np.int64), graph.indices.astype(np.int32), graph.data)
     clusters = _Partition(labels, np.bincount(labels[labels >= 0]))
-    for kernel, argument, values in (
-        (fill_silhouettes, clusters, np.zeros(50)),
-        (fill_core_distances, 3, np.zeros(50, np.float32)),
-    ):
-        compiled, plain = values, values.copy()
-        cast(Any, kernel)(rows, argument, compiled, 0, 50)
-        cast(Any, kernel).py_func(rows, argument, plain, 0, 50)
-        np.testing.assert_allclose(compiled, plain, atol=1e-12)
-        assert np.abs(plain).max() > 0
+    compiled, plain = np.zeros(50), np.zeros(50)
+    fill_silhouettes(rows, clusters, compiled, 0, 50)
+    cast(Any, fill_silhouettes).py_func(rows, clusters, plain, 0, 50)
+    np.testing.assert_allclose(compiled, plain, atol=1e-12)
+    assert np.abs(plain).max() > 0
 
 
 def test_one_thread_and_many_agree(clustered: Clustered) -> None:
     graph = jaccard_graph(clustered(700), k1=12, k2=4, max_distance=0.7)
     labels, _ = dbscan(graph, eps=0.6, min_samples=4)
     assert silhouette(graph, labels, threads=1) == silhouette(graph, labels, threads=4)
-    np.testing.assert_array_equal(core_distances(graph, 4, threads=1), core_distances(graph, 4, threads=4))
 
 
 def test_stability_is_about_images_clustered_in_both() -> None:
@@ -227,10 +206,11 @@ def test_records_leave_out_what_is_unknown() -> None:
         (lambda: stability([0, 1], [0]), r"others of shape \(1,\).*2 integers, one per image"),
         (lambda: camera_mix([0, 1], [0]), "cameras of shape"),
         (lambda: identity_agreement([0, 1], ["a", "b"]), "identities of shape"),
-        (lambda: silhouette(np.eye(2), [0, 1]), r"ndarray of shape \(2, 2\) is no sparse graph of 2 images"),
-        (lambda: silhouette(csr_array((3, 3)), [0, 1]), "is no sparse graph of 2 images"),
-        (lambda: core_distances(csr_array((3, 2)), 4), "is no sparse graph"),
-        (lambda: core_distances(csr_array((3, 3)), 0), "min_samples=0"),
+        (
+            lambda: silhouette(np.eye(2), [0, 1]),
+            r"ndarray of shape \(2, 2\) is no square sparse matrix of the distances of 2 images",
+        ),
+        (lambda: silhouette(csr_array((3, 3)), [0, 1]), "is no square sparse matrix .* 2 images"),
     ],
 )
 def test_what_does_not_fit_is_named(call: Any, message: str) -> None:

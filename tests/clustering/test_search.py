@@ -15,9 +15,11 @@ from reidkit.clustering.search import (
     Candidates,
     Tile,
     empty_candidates,
+    key_of,
     merge,
     offer_columns,
     offer_rows,
+    ordered,
     replace_smallest,
     search_device,
     search_processor,
@@ -41,13 +43,15 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_DEVICE_TILE", 100)
 
 
-def check(found: Candidates, points: NDArray[np.float32], width: int) -> None:
+def check(found: Candidates, points: NDArray[np.float32], width: int, *, error: float = 1e-6) -> None:
     products = points.astype(np.float64) @ points.T.astype(np.float64)
     best = np.sort(products, axis=1)[:, ::-1][:, :width]
     chosen = np.sort(np.take_along_axis(products, found.indices.astype(np.int64), axis=1), axis=1)[:, ::-1]
     assert all(len(set(row)) == width for row in found.indices.tolist())
-    np.testing.assert_allclose(chosen, best, atol=1e-6)
-    np.testing.assert_allclose(found.floor, best[:, -1], atol=1e-6)
+    np.testing.assert_allclose(chosen, best, atol=error)
+    np.testing.assert_allclose(found.floor, best[:, -1], atol=error)
+    assert found.floor.dtype == found.scores.dtype == np.float32
+    np.testing.assert_array_equal(found.floor, found.scores.min(1))
 
 
 @pytest.mark.usefixtures("_small_tiles")
@@ -57,6 +61,27 @@ def test_the_best_are_found(n: int, where: str, clustered: Clustered, pool: Exec
     points = naive.unit_vectors(clustered(n))
     found = search_processor(points, WIDTH, pool) if where == "processor" else search_device(points, WIDTH, "cpu")
     check(found, points, WIDTH)
+
+
+@pytest.mark.usefixtures("_small_tiles")
+@pytest.mark.parametrize("n", [9, 64, 65, 300])
+def test_bfloat16_finds_the_best_to_its_precision(n: int, clustered: Clustered, pool: Executor) -> None:
+    points = naive.unit_vectors(clustered(n))
+    found = search_processor(points, WIDTH, pool, half=True)
+    check(found, points, WIDTH, error=0.01)
+    rounded = torch.from_numpy(found.scores).bfloat16().float().numpy()
+    np.testing.assert_array_equal(rounded, found.scores)
+
+
+@pytest.mark.parametrize(("real", "integer"), [(torch.float32, torch.int32), (torch.bfloat16, torch.int16)])
+def test_ordered_bits_are_ordered_as_their_numbers(real: torch.dtype, integer: torch.dtype) -> None:
+    numbers = torch.tensor([-np.inf, -1e9, -1.5, -1, -1e-9, 0, 1e-9, 0.25, 1, 1.5, np.inf], dtype=real)
+    bits = numbers.view(integer).numpy()
+    keys = ordered(bits)
+    assert (np.diff(keys.astype(np.int64)) > 0).all()
+    np.testing.assert_array_equal(ordered(keys), bits)
+    for run in (key_of, cast(Any, key_of).py_func):
+        assert [run(int(value), 8 * bits.itemsize - 1) for value in bits] == keys.tolist()
 
 
 @pytest.mark.usefixtures("_small_tiles")
@@ -118,29 +143,26 @@ def test_a_gpu_finds_the_best(clustered: Clustered) -> None:
 @pytest.mark.parametrize("offer", [offer_rows, offer_columns])
 @pytest.mark.parametrize("compiled", [True, False])
 def test_offers_keep_the_largest(offer: Callable[[Candidates, Tile, int, int], None], compiled: bool) -> None:
-    scores = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
-    found = Candidates(
-        np.full((100, 4), -1, np.int32), np.full((100, 4), -np.inf, np.float32), np.full(100, -np.inf, np.float32)
-    )
+    scores = np.random.default_rng(0).standard_normal((40, 150)).astype(np.float32)
+    found = empty_candidates(200, 4, ordered(np.full(1, -np.inf, np.float32).view(np.int32))[0])
     rows = offer is offer_rows
     run = offer if compiled else cast(Any, offer).py_func
-    run(found, Tile(scores, 50, 50), 10, 40)
-    for i in range(100):
+    run(found, Tile(scores.view(np.int32), 50, 50), 10, 40)
+    for i in range(200):
         if not 60 <= i < 90:
             assert (found.indices[i] == -1).all()
             continue
         line = scores[i - 50] if rows else scores[:, i - 50]
         best = np.argsort(-line)[:4]
         assert set(found.indices[i].tolist()) == set((best + 50).tolist())
-        assert found.floor[i] == found.scores[i].min() == line[best].min()
+        assert found.floor[i] == found.scores[i].min()
+        assert ordered(found.floor).view(np.float32)[i] == line[best].min()
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_replacing_the_smallest_keeps_the_heap(compiled: bool) -> None:
     run = replace_smallest if compiled else cast(Any, replace_smallest).py_func
-    found = Candidates(
-        np.full((2, 7), -1, np.int32), np.full((2, 7), -np.inf, np.float32), np.full(2, -np.inf, np.float32)
-    )
+    found = empty_candidates(2, 7)
     scores = np.random.default_rng(0).permutation(7).astype(np.float32)
     for index, score in enumerate(scores):
         run(found, 1, score, index)

@@ -4,7 +4,8 @@ import torch
 from reidkit.backbones import create_backbone
 from reidkit.errors import ConfigError
 from reidkit.loop import create_fabric
-from reidkit.loop.device import cpu_has_bf16, place, resolve_precision
+from reidkit.loop.device import place, resolve_precision
+from reidkit.processor import cpu_has_bf16
 
 
 def test_automatic_precision_is_what_the_processor_computes_in() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from safetensors.torch import save_file
 
-from reidkit.errors import DataError
+from reidkit.errors import DataError, RunError
 from reidkit.loop.feature_files import check_writable, read_features, read_integers, write_labels
 
 FEATURES = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
@@ -226,7 +226,7 @@ def test_what_cannot_be_written_is_found_early(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent" / "labels.csv"):
         with pytest.raises(DataError, match=rf"{path} cannot be written \(.+\); choose another file"):
             check_writable(path)
-        with pytest.raises(DataError, match="could not be written"):
+        with pytest.raises(RunError, match="could not be written"):
             write_labels(path, np.array([0]), None)
     (tmp_path / "old.csv").write_text("old")
     check_writable(tmp_path / "old.csv")
