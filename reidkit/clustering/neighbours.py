@@ -1,9 +1,9 @@
 """Exact nearest neighbours: fast candidates, ranked anew in one fixed arithmetic.
 
-A blocked matrix product rounds each inner product by up to (D + 2) / 2^24, differently from one backend, tile size and
-thread count to the next. So the products only propose candidates, a few more than asked for. The candidates are ranked
-by `similarity`, and a row whose last neighbour does not stand clear of the candidates' floor by that bound is searched
-again among all points that rounding could have hidden. What comes out is the same on every backend.
+A blocked matrix product rounds each inner product, differently from one backend, precision, tile size and thread count
+to the next. So the products only propose candidates, more than asked for. The candidates are ranked by `similarity`,
+and a row whose last neighbour does not stand clear of what rounding could have hidden is searched again among all
+points (`reidkit.clustering.rounding` has the bounds). What comes out is the same on every backend.
 """
 
 from concurrent.futures import Executor
@@ -17,6 +17,7 @@ from reidkit.clustering.capacity import refuse_beyond_memory, search_bytes
 from reidkit.clustering.checks import check_count, real_rows, unit_rows
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
 from reidkit.clustering.processes import ALONE, Processes, join_processes
+from reidkit.clustering.rounding import Single, try_half
 from reidkit.clustering.rows import Rows
 from reidkit.clustering.search import (
     Candidates,
@@ -30,7 +31,6 @@ from reidkit.errors import ClusteringError
 
 __all__ = ["check_backend", "fill_similarities", "nearest_neighbours", "search"]
 
-_MARGIN = 16
 _SETTLE_SCORES = 1 << 24
 
 
@@ -136,14 +136,21 @@ def search(
     k = min(k, n)
     if k == 1:
         return np.arange(n, dtype=np.int32)[:, None]
-    width = min(k + _MARGIN, n)
-    proposed = _propose(points, width, backend=backend, device=device, pool=pool, groups=groups, processes=processes)
+    half = try_half(points, k, groups) if device == "cpu" and backend != "faiss" else None
+    rounding = half or Single.of(dimension)
+    width = min(k + rounding.margin, n)
+    if backend == "faiss":
+        proposed = search_faiss(points, width, processes=processes)
+    elif device == "cpu":
+        proposed = search_processor(points, width, pool, half=half is not None, groups=groups, processes=processes)
+    else:
+        proposed = search_device(points, width, device, groups=groups, processes=processes)
     candidates = _merged(proposed, pool, processes)
     ranking = Ranking(np.full((n, k), -1, np.int32), np.empty(n, np.float32))
     first, stop = processes.share(n)
     map_rows(pool, partial(rank, points, candidates.indices, ranking), stop, first=first)
     if width < n:
-        _settle(points, candidates.floor, ranking, groups, error=(dimension + 2) / 2**24, pool=pool)
+        _settle(points, rounding.ceiling(candidates.floor), ranking, groups, pool)
     return processes.unite(ranking.neighbours)
 
 
@@ -155,23 +162,6 @@ def check_backend(backend: str, device: str, groups: NDArray[np.int32] | None) -
         raise ClusteringError(f"backend='faiss' searches on the CPU, not on device={device!r}; pass backend='torch'")
     if backend == "faiss" and groups is not None:
         raise ClusteringError("backend='faiss' cannot search among other cameras only; pass backend='torch'")
-
-
-def _propose(
-    points: NDArray[np.float32],
-    width: int,
-    *,
-    backend: str,
-    device: str,
-    pool: Executor,
-    groups: NDArray[np.int32] | None,
-    processes: Processes,
-) -> Candidates:
-    if backend == "faiss":
-        return search_faiss(points, width, processes=processes)
-    if device == "cpu":
-        return search_processor(points, width, pool, groups=groups, processes=processes)
-    return search_device(points, width, device, groups=groups, processes=processes)
 
 
 def _merged(proposed: Candidates, pool: Executor, processes: Processes) -> Candidates:
@@ -187,19 +177,18 @@ def _merged(proposed: Candidates, pool: Executor, processes: Processes) -> Candi
 
 def _settle(
     points: NDArray[np.float32],
-    floor: NDArray[np.float32],
+    ceiling: NDArray[np.float64],
     ranking: Ranking,
     groups: NDArray[np.int32] | None,
-    *,
-    error: float,
     pool: Executor,
 ) -> None:
-    """Search again, among all points, for those whose last neighbour is not clear of the candidates' floor.
+    """Search again, among all points, for those whose last neighbour is not clear of what has been left out.
 
-    Where the floor is -inf, nothing has been left out: every point is a candidate, or the row is another process's.
+    Where the ceiling is -inf, nothing has been left out: every point is a candidate, or the row is another process's.
     """
-    doubtful = np.flatnonzero((floor > -np.inf) & (ranking.last <= floor.astype(np.float64) + error))
+    doubtful = np.flatnonzero((ceiling > -np.inf) & (ranking.last <= ceiling))
     size = max(1, _SETTLE_SCORES // len(points))
+    error = Single.of(points.shape[1]).error
     for start in range(0, len(doubtful), size):
         rows = doubtful[start : start + size]
         scores = points[rows] @ points.T

@@ -1,8 +1,8 @@
-"""Candidates for the nearest neighbours, from blocked float32 products.
+"""Candidates for the nearest neighbours, from blocked products in float32 or bfloat16.
 
 Each search returns, per point, the `width` points of the largest inner product as its backend rounds it, in no order,
 and the smallest of these products. `reidkit.clustering.neighbours` ranks them anew and settles what rounding leaves
-open; so the choice of backend, tile size and thread count changes the time and never the result.
+open; so the choice of backend, precision, tile size and thread count changes the time and never the result.
 
 Where points of one's own group (camera) do not count, their products are set to -inf, which no search takes; where
 there are too few others, a row ends in -1 and its floor is -inf. Of several processes each computes a part of the
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,30 +29,29 @@ __all__ = ["Candidates", "empty_candidates", "merge", "search_device", "search_f
 
 _TILE = 2048
 _DEVICE_TILE = 16384
-_LANES = 32
+_LANES = 64
+_NOTHING = np.float32(-np.inf)
 
 
 class Candidates(NamedTuple):
     """Candidate neighbours of N points; while searching, each row is a binary heap with the smallest score first."""
 
     indices: NDArray[np.int32]  # (N, M), -1 where there is none
-    scores: NDArray[np.float32]  # (N, M), -inf where there is none
-    floor: NDArray[np.float32]  # (N,), the smallest score of each row: nothing outside the row scores higher
+    scores: NDArray[Any]  # (N, M) float32, -inf where there is none; while searching on the CPU: keys of scores
+    floor: NDArray[Any]  # (N,), the smallest score of each row: nothing outside the row scores higher
 
 
 class Tile(NamedTuple):
     """Inner products of a run of points with another run."""
 
-    scores: NDArray[np.float32]  # (rows, columns)
+    bits: NDArray[Any]  # (rows, columns) float32 read as int32, or bfloat16 read as int16
     row: int  # the first row's point
     column: int  # the first column's point
 
 
-def empty_candidates(n: int, width: int) -> Candidates:
-    """No candidates yet."""
-    return Candidates(
-        np.full((n, width), -1, np.int32), np.full((n, width), -np.inf, np.float32), np.full(n, -np.inf, np.float32)
-    )
+def empty_candidates(n: int, width: int, lowest: Any = _NOTHING) -> Candidates:
+    """No candidates yet: every score is the lowest."""
+    return Candidates(np.full((n, width), -1, np.int32), np.full((n, width), lowest), np.full(n, lowest))
 
 
 def search_processor(
@@ -60,6 +59,7 @@ def search_processor(
     width: int,
     pool: Executor,
     *,
+    half: bool = False,
     groups: NDArray[np.int32] | None = None,
     processes: Processes = ALONE,
 ) -> Candidates:
@@ -69,14 +69,19 @@ def search_processor(
         points: (N, D) unit vectors.
         width: Candidates per point, at most N.
         pool: Threads for the selection; torch's own threads compute the products.
+        half: Multiply in bfloat16 (its sums are float32, rounded at the end), otherwise in float32.
         groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
         processes: Processes that deal the tiles out among them.
     """
     import torch
 
     n = len(points)
-    found = empty_candidates(n, width)
     tensor = torch.from_numpy(points)
+    integers: Any = torch.int16 if half else torch.int32
+    if half:
+        tensor = tensor.bfloat16()
+    nothing = ordered(tensor.new_full((1,), -np.inf).view(integers).numpy())
+    found = empty_candidates(n, width, nothing[0])
     group = None if groups is None else torch.from_numpy(groups)
     memory = tensor.new_empty(min(n, _TILE) ** 2)
     tiles = [(row, column) for row in range(0, n, _TILE) for column in range(row, n, _TILE)]
@@ -86,11 +91,27 @@ def search_processor(
             scores = memory[: len(rows) * len(columns)].view(len(rows), len(columns))
             torch.mm(rows, columns.T, out=scores)
             _leave_out(scores, group, row, column)
-            tile = Tile(scores.numpy(), row, column)
+            tile = Tile(scores.view(integers).numpy(), row, column)
             map_rows(pool, partial(offer_rows, found, tile), len(rows))
             if column > row:
                 map_rows(pool, partial(offer_columns, found, tile), len(columns))
-    return found
+    return Candidates(found.indices, _scores(found.scores), _scores(found.floor))
+
+
+def _scores(keys: NDArray[Any]) -> NDArray[np.float32]:
+    """The numbers that ordered bits stand for."""
+    bits = ordered(keys)
+    return bits.view(np.float32) if bits.itemsize == 4 else (bits.astype(np.int32) << 16).view(np.float32)
+
+
+def ordered(bits: NDArray[Any]) -> NDArray[Any]:
+    """Integers that are ordered as the floating-point numbers of these bits are; its own inverse.
+
+    The bits of positive numbers are ordered so already, those of negative ones the other way round.
+    """
+    sign = 8 * bits.itemsize - 1
+    keys: NDArray[Any] = bits ^ ((bits >> sign) & np.iinfo(bits.dtype).max)
+    return keys
 
 
 def _leave_out(scores: "torch.Tensor", group: "torch.Tensor | None", row: int, column: int) -> None:
@@ -102,13 +123,20 @@ def _leave_out(scores: "torch.Tensor", group: "torch.Tensor | None", row: int, c
 
 
 @kernel
+def key_of(bits: int, sign: int) -> int:
+    """`ordered` for one number, whose sign is bit `sign`. Allocates nothing."""
+    return bits ^ ((bits >> sign) & ((1 << sign) - 1))
+
+
+@kernel
 def offer_rows(found: Candidates, tile: Tile, start: int, stop: int) -> None:
     """Offer the tile's rows [start, stop) the points of its columns.
 
-    found[row + i] <- the M best of found[row + i] and { (scores[i, j], column + j) }. Allocates nothing.
+    found[row + i] <- the M best of found[row + i] and { (key[i, j], column + j) }. Allocates nothing.
     A lane is compared with the floor as a whole first: nearly all lanes lie below it.
     """
-    width = tile.scores.shape[1]
+    sign = 8 * tile.bits.itemsize - 1
+    width = tile.bits.shape[1]
     for i in range(start, stop):
         point = tile.row + i
         for first in range(0, width, _LANES):
@@ -116,33 +144,36 @@ def offer_rows(found: Candidates, tile: Tile, start: int, stop: int) -> None:
             floor = found.floor[point]
             above = 0
             for j in range(first, last):
-                above += tile.scores[i, j] > floor
+                above += key_of(tile.bits[i, j], sign) > floor
             if above > 0:
                 for j in range(first, last):
-                    if tile.scores[i, j] > found.floor[point]:
-                        replace_smallest(found, point, tile.scores[i, j], tile.column + j)
+                    key = key_of(tile.bits[i, j], sign)
+                    if key > found.floor[point]:
+                        replace_smallest(found, point, key, tile.column + j)
 
 
 @kernel
 def offer_columns(found: Candidates, tile: Tile, start: int, stop: int) -> None:
     """Offer the tile's columns [start, stop) the points of its rows.
 
-    found[column + j] <- the M best of found[column + j] and { (scores[i, j], row + i) }. Allocates nothing.
+    found[column + j] <- the M best of found[column + j] and { (key[i, j], row + i) }. Allocates nothing.
     """
-    for i in range(tile.scores.shape[0]):
+    sign = 8 * tile.bits.itemsize - 1
+    for i in range(tile.bits.shape[0]):
         for first in range(start, stop, _LANES):
             last = min(first + _LANES, stop)
             above = 0
             for j in range(first, last):
-                above += tile.scores[i, j] > found.floor[tile.column + j]
+                above += key_of(tile.bits[i, j], sign) > found.floor[tile.column + j]
             if above > 0:
                 for j in range(first, last):
-                    if tile.scores[i, j] > found.floor[tile.column + j]:
-                        replace_smallest(found, tile.column + j, tile.scores[i, j], tile.row + i)
+                    key = key_of(tile.bits[i, j], sign)
+                    if key > found.floor[tile.column + j]:
+                        replace_smallest(found, tile.column + j, key, tile.row + i)
 
 
 @kernel
-def replace_smallest(found: Candidates, point: int, score: np.float32, index: int) -> None:
+def replace_smallest(found: Candidates, point: int, score: Any, index: int) -> None:
     """Put (score, index) in place of the smallest entry of the point's heap (M entries). Allocates nothing."""
     scores = found.scores[point]
     indices = found.indices[point]
