@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from reidkit.clustering.processes import Processes
+from reidkit.clustering.rounding import Half
 from reidkit.errors import ClusteringError
 
 __all__ = ["available_memory", "clustering_bytes", "graph_bytes", "refuse_beyond_memory", "search_bytes"]
@@ -45,7 +46,7 @@ def available_memory() -> int | None:
 
 
 def search_bytes(n: int, dimension: int, k: int, *, processes: int = 1) -> int:
-    """Peak of the neighbour search: unit vectors, candidates and neighbours; tiles are of a fixed size.
+    """Peak of the neighbour search: unit vectors (also in half precision), candidates, neighbours, and tiles per core.
 
     Args:
         n: Features, N.
@@ -53,9 +54,10 @@ def search_bytes(n: int, dimension: int, k: int, *, processes: int = 1) -> int:
         k: Neighbours, K.
         processes: Processes that share the search: two or more hold candidates to send, received and merged.
     """
-    candidates = _ENTRY * n * min(k + 16, n) * (1 if processes == 1 else 3)
-    tiles = min(4 * n * n, _TILE_BYTES) + min(5 * n * n, _SETTLE_BYTES)
-    return 4 * n * dimension + candidates + 4 * n * min(k, n) + tiles
+    candidates = 1.5 * _ENTRY * n * min(k + Half.margin, n) * (1 if processes == 1 else 3)
+    workers = min(os.cpu_count() or 1, 1 + 4 * n * n // _TILE_BYTES)
+    tiles = 2 * workers * min(4 * n * n, _TILE_BYTES) + min(5 * n * n, _SETTLE_BYTES)
+    return int(6 * n * dimension + candidates + 4 * n * min(k, n) + tiles)
 
 
 def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int = 1) -> int:

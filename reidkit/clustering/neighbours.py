@@ -76,7 +76,7 @@ def nearest_neighbours(
         k: Neighbours per point, the point itself included.
         backend: "torch"; "faiss" (an extra: flat index on the CPU); or "auto", the fastest exact one, which is torch.
         device: torch's name of the device that computes the products.
-        threads: Threads for all but the products; None takes every core.
+        threads: Threads; None takes every core.
         group: `torch.distributed` process group that shares the search: all its processes call with the same features
             (all N of them), each computes its part of the products and ranks its part of the rows, and each returns
             the whole result. None: this process computes all.

@@ -44,7 +44,7 @@ class Half:
     error: NDArray[np.float64]
     """(N,) largest distance of a sum, before it is rounded, from the true inner product of the point with another."""
 
-    margin: ClassVar[int] = 32
+    margin: ClassVar[int] = 20
 
     @classmethod
     def of(cls, points: NDArray[np.float32]) -> Self:

@@ -9,16 +9,17 @@ there are too few others, a row ends in -1 and its floor is -inf. Of several pro
 products, and `merge` unites the candidates that they found.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.parallel import kernel, map_rows
+from reidkit.clustering.parallel import kernel
 from reidkit.clustering.processes import ALONE, Processes
 from reidkit.errors import ClusteringError
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Candidates", "empty_candidates", "merge", "search_device", "search_faiss", "search_processor"]
 
 _TILE = 2048
-_DEVICE_TILE = 16384
-_LANES = 64
+_DEVICE_TILE = (2048, 16384)
+_LANE = 64
 _NOTHING = np.float32(-np.inf)
 
 
@@ -68,7 +69,7 @@ def search_processor(
     Args:
         points: (N, D) unit vectors.
         width: Candidates per point, at most N.
-        pool: Threads for the selection; torch's own threads compute the products.
+        pool: Threads; each computes products of its own.
         half: Multiply in bfloat16 (its sums are float32, rounded at the end), otherwise in float32.
         groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
         processes: Processes that deal the tiles out among them.
@@ -83,18 +84,34 @@ def search_processor(
     nothing = ordered(tensor.new_full((1,), -np.inf).view(integers).numpy())
     found = empty_candidates(n, width, nothing[0])
     group = None if groups is None else torch.from_numpy(groups)
-    memory = tensor.new_empty(min(n, _TILE) ** 2)
+    locks = [Lock() for _ in range(0, n, _TILE)]
+    spare: list[torch.Tensor] = []
+
+    def work(tile: tuple[int, int]) -> None:
+        torch.set_num_threads(1)  # of this worker: tiles run side by side
+        row, column = tile
+        rows, columns = tensor[row : row + _TILE], tensor[column : column + _TILE]
+        memory = spare.pop() if spare else tensor.new_empty(2, min(n, _TILE) ** 2)
+        scores, turned = memory[:, : len(rows) * len(columns)]
+        scores, turned = scores.view(len(rows), len(columns)), turned.view(len(columns), len(rows))
+        torch.mm(rows, columns.T, out=scores)
+        _leave_out(scores, group, row, column)
+        with locks[row // _TILE]:
+            offer_rows(found, Tile(scores.view(integers).numpy(), row, column))
+        if column > row:
+            turned.copy_(scores.T)
+            with locks[column // _TILE]:
+                offer_rows(found, Tile(turned.view(integers).numpy(), column, row))
+        spare.append(memory)
+
     tiles = [(row, column) for row in range(0, n, _TILE) for column in range(row, n, _TILE)]
-    with _full_precision("cpu"):
-        for row, column in tiles[processes.rank :: processes.size]:
-            rows, columns = tensor[row : row + _TILE], tensor[column : column + _TILE]
-            scores = memory[: len(rows) * len(columns)].view(len(rows), len(columns))
-            torch.mm(rows, columns.T, out=scores)
-            _leave_out(scores, group, row, column)
-            tile = Tile(scores.view(integers).numpy(), row, column)
-            map_rows(pool, partial(offer_rows, found, tile), len(rows))
-            if column > row:
-                map_rows(pool, partial(offer_columns, found, tile), len(columns))
+    tiles.sort(key=lambda tile: tile[1] - tile[0])  # tiles that follow each other share no points, and no lock
+    threads = torch.get_num_threads()
+    try:
+        with _full_precision("cpu"):
+            deque(pool.map(work, tiles[processes.rank :: processes.size]), maxlen=0)
+    finally:
+        torch.set_num_threads(threads)
     return Candidates(found.indices, _scores(found.scores), _scores(found.floor))
 
 
@@ -129,47 +146,45 @@ def key_of(bits: int, sign: int) -> int:
 
 
 @kernel
-def offer_rows(found: Candidates, tile: Tile, start: int, stop: int) -> None:
-    """Offer the tile's rows [start, stop) the points of its columns.
+def offer_rows(found: Candidates, tile: Tile) -> None:
+    """Offer the points of the tile's rows those of its columns.
 
-    found[row + i] <- the M best of found[row + i] and { (key[i, j], column + j) }. Allocates nothing.
+    found[row + i] <- the M best of found[row + i] and { (key[i, j], column + j) }. Allocates a lane.
     A lane is compared with the floor as a whole first: nearly all lanes lie below it.
     """
     sign = 8 * tile.bits.itemsize - 1
     width = tile.bits.shape[1]
-    for i in range(start, stop):
-        point = tile.row + i
-        for first in range(0, width, _LANES):
-            last = min(first + _LANES, width)
-            floor = found.floor[point]
-            above = 0
-            for j in range(first, last):
-                above += key_of(tile.bits[i, j], sign) > floor
-            if above > 0:
-                for j in range(first, last):
-                    key = key_of(tile.bits[i, j], sign)
-                    if key > found.floor[point]:
-                        replace_smallest(found, point, key, tile.column + j)
+    whole = width - width % _LANE
+    above = np.empty(_LANE, np.int32)
+    for i in range(tile.bits.shape[0]):
+        line = tile.bits[i]
+        for first in range(0, whole, _LANE):
+            floor = found.floor[tile.row + i]
+            hit = np.uint8(0)
+            for j in range(first, first + _LANE):
+                hit |= np.uint8(key_of(line[j], sign) > floor)
+            if hit:
+                offer_lane(found, tile, i, first, above[:_LANE])
+        offer_lane(found, tile, i, whole, above[: width - whole])
 
 
 @kernel
-def offer_columns(found: Candidates, tile: Tile, start: int, stop: int) -> None:
-    """Offer the tile's columns [start, stop) the points of its rows.
+def offer_lane(found: Candidates, tile: Tile, i: int, first: int, above: NDArray[np.int32]) -> None:
+    """Offer row i of the tile as many columns, from `first` on, as `above` has room for. Allocates nothing.
 
-    found[column + j] <- the M best of found[column + j] and { (key[i, j], row + i) }. Allocates nothing.
+    What lies above the floor is gathered without branches, which could not be foreseen.
     """
     sign = 8 * tile.bits.itemsize - 1
-    for i in range(tile.bits.shape[0]):
-        for first in range(start, stop, _LANES):
-            last = min(first + _LANES, stop)
-            above = 0
-            for j in range(first, last):
-                above += key_of(tile.bits[i, j], sign) > found.floor[tile.column + j]
-            if above > 0:
-                for j in range(first, last):
-                    key = key_of(tile.bits[i, j], sign)
-                    if key > found.floor[tile.column + j]:
-                        replace_smallest(found, tile.column + j, key, tile.row + i)
+    point = tile.row + i
+    floor = found.floor[point]
+    count = 0
+    for j in range(first, first + above.size):
+        above[count] = j
+        count += key_of(tile.bits[i, j], sign) > floor
+    for j in above[:count]:
+        key = key_of(tile.bits[i, j], sign)
+        if key > found.floor[point]:
+            replace_smallest(found, point, key, tile.column + j)
 
 
 @kernel
@@ -231,20 +246,21 @@ def search_device(
         raise ClusteringError(f"device={device!r} cannot be used: {error}; pass device='cpu'") from error
     group = None if groups is None else torch.from_numpy(groups).to(device)
     found = empty_candidates(n, width)
+    height, breadth = _DEVICE_TILE
     with _full_precision(tensor.device.type):
-        for row in range(processes.rank * _TILE, n, processes.size * _TILE):
-            best = tensor.new_empty(min(_TILE, n - row), 0)
+        for row in range(processes.rank * height, n, processes.size * height):
+            best = tensor.new_empty(min(height, n - row), 0)
             nearest = best.long()
-            for column in range(0, n, _DEVICE_TILE):
-                tile = tensor[row : row + _TILE] @ tensor[column : column + _DEVICE_TILE].T
+            for column in range(0, n, breadth):
+                tile = tensor[row : row + height] @ tensor[column : column + breadth].T
                 _leave_out(tile, group, row, column)
                 score, index = tile.topk(min(width, tile.shape[1]))
                 best, nearest = torch.cat([best, score], 1), torch.cat([nearest, index + column], 1)
                 best, order = best.topk(min(width, best.shape[1]))
                 nearest = nearest.gather(1, order)
             nearest.masked_fill_(best == -np.inf, -1)
-            found.indices[row : row + _TILE] = nearest.cpu().numpy()
-            found.scores[row : row + _TILE] = best.cpu().numpy()
+            found.indices[row : row + height] = nearest.cpu().numpy()
+            found.scores[row : row + height] = best.cpu().numpy()
     found.floor[:] = found.scores[:, -1]
     return found
 

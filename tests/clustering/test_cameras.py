@@ -50,7 +50,7 @@ def test_twin(n: int, count: int, device: str, clustered: Clustered) -> None:
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_twin_beyond_one_tile(device: str, monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
     monkeypatch.setattr(search, "_TILE", 64)
-    monkeypatch.setattr(search, "_DEVICE_TILE", 100)
+    monkeypatch.setattr(search, "_DEVICE_TILE", (64, 100))
     check(clustered(330), np.random.default_rng(1).integers(-1, 4, 330), 6, 21, device)
 
 

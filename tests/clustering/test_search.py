@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +17,6 @@ from reidkit.clustering.search import (
     empty_candidates,
     key_of,
     merge,
-    offer_columns,
     offer_rows,
     ordered,
     replace_smallest,
@@ -40,7 +39,7 @@ def pool() -> Iterator[Executor]:
 @pytest.fixture
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_TILE", 64)
-    monkeypatch.setattr(search, "_DEVICE_TILE", 100)
+    monkeypatch.setattr(search, "_DEVICE_TILE", (64, 100))
 
 
 def check(found: Candidates, points: NDArray[np.float32], width: int, *, error: float = 1e-6) -> None:
@@ -140,23 +139,24 @@ def test_a_gpu_finds_the_best(clustered: Clustered) -> None:
     check(search_device(points, WIDTH, "cuda"), points, WIDTH)
 
 
-@pytest.mark.parametrize("offer", [offer_rows, offer_columns])
+@pytest.mark.parametrize("columns", [3, 63, 64, 150])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_offers_keep_the_largest(offer: Callable[[Candidates, Tile, int, int], None], compiled: bool) -> None:
-    scores = np.random.default_rng(0).standard_normal((40, 150)).astype(np.float32)
-    found = empty_candidates(200, 4, ordered(np.full(1, -np.inf, np.float32).view(np.int32))[0])
-    rows = offer is offer_rows
-    run = offer if compiled else cast(Any, offer).py_func
-    run(found, Tile(scores.view(np.int32), 50, 50), 10, 40)
-    for i in range(200):
-        if not 60 <= i < 90:
-            assert (found.indices[i] == -1).all()
-            continue
-        line = scores[i - 50] if rows else scores[:, i - 50]
+def test_offers_keep_the_largest(compiled: bool, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(0).standard_normal((40, columns)).astype(np.float32)
+    found = empty_candidates(100, 4, ordered(np.full(1, -np.inf, np.float32).view(np.int32))[0])
+    if not compiled:
+        for name in ("key_of", "offer_lane", "replace_smallest"):
+            monkeypatch.setattr(search, name, getattr(search, name).py_func)
+    run = offer_rows if compiled else cast(Any, offer_rows).py_func
+    run(found, Tile(scores.view(np.int32), 50, 7))
+    assert (found.indices[:50] == -1).all()
+    assert (found.indices[90:] == -1).all()
+    for i, line in enumerate(scores, start=50):
         best = np.argsort(-line)[:4]
-        assert set(found.indices[i].tolist()) == set((best + 50).tolist())
+        assert set(found.indices[i].tolist()) - {-1} == set((best + 7).tolist())
         assert found.floor[i] == found.scores[i].min()
-        assert ordered(found.floor).view(np.float32)[i] == line[best].min()
+        if columns >= 4:
+            assert ordered(found.floor).view(np.float32)[i] == line[best].min()
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -183,7 +183,7 @@ def test_precision_is_full_while_searching_and_restored(
         return multiply(*args, **kwargs)
 
     monkeypatch.setattr(torch, "mm", spy)
-    before = torch.get_float32_matmul_precision()
+    before, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     try:
         torch.set_float32_matmul_precision("high")
         with torch.autocast("cpu", torch.bfloat16):
@@ -194,6 +194,7 @@ def test_precision_is_full_while_searching_and_restored(
     finally:
         torch.set_float32_matmul_precision(before)
     assert seen == ["highest"]
+    assert torch.get_num_threads() == threads
 
 
 def test_unusable_devices_are_named() -> None:
