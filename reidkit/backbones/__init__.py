@@ -5,6 +5,7 @@
 
 from reidkit.backbones.checkpoints import LoadReport, load_weights, read_checkpoint
 from reidkit.backbones.config import BackboneConfig
+from reidkit.backbones.domains import merge_domains, source_statistics, split_domains
 from reidkit.backbones.embedding import EmbeddingModel, Embeddings
 from reidkit.backbones.factory import create_backbone
 from reidkit.backbones.formats import Architecture, infer_architecture, to_supervised_layout, to_usl_layout
@@ -21,8 +22,11 @@ __all__ = [
     "create_backbone",
     "infer_architecture",
     "load_weights",
+    "merge_domains",
     "read_checkpoint",
     "resize_position_embedding",
+    "source_statistics",
+    "split_domains",
     "to_supervised_layout",
     "to_usl_layout",
 ]

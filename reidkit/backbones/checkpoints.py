@@ -29,7 +29,7 @@ __all__ = ["LoadReport", "load_weights", "read_checkpoint"]
 
 _log = logging.getLogger(__name__)
 
-_GEM = "gem.p"
+_OPTIONAL = {"gem.p", "sie_embed"}  # weights of others know neither GeM nor the cameras
 _POSITIONS = "pos_embed"
 _SHOWN = 5
 
@@ -43,7 +43,7 @@ class LoadReport(NamedTuple):
     positions_resized: bool
     """Whether the position embedding was brought to another grid of patches."""
     fresh: tuple[str, ...]
-    """What the file has nothing for: `bottleneck`, set back to its start, and `gem.p`, left as it is."""
+    """What the file has nothing for: `bottleneck`, set back to its start; `gem.p` and `sie_embed`, left as they are."""
     skipped: tuple[str, ...]
     """Names in the file (without `module.`) left out on purpose: heads, classifiers, a neck that is not taken."""
 
@@ -132,9 +132,9 @@ def load_weights(model: nn.Module, path: str | PathLike[str], *, hw_ratio: int |
     neck_target = neck.state_dict() if neck is not None and takes_neck else {}
     kept, skipped = _leave_out(fitted, target, takes_neck)
     fresh = [] if neck is None or takes_neck else [NECK.rstrip(".")]
-    if _GEM in target and _GEM not in kept.backbone:  # timm's own weights know no GeM
-        kept.backbone[_GEM] = target[_GEM]
-        fresh.append(_GEM)
+    for name in sorted(_OPTIONAL & target.keys() - kept.backbone.keys()):
+        kept.backbone[name] = target[name]
+        fresh.append(name)
     problems = [
         *_differences(kept.backbone, target, kept.prefix),
         *_differences(kept.neck, neck_target, NECK),

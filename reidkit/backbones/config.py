@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from reidkit.config import Settings
 
@@ -33,6 +33,10 @@ class BackboneConfig(Settings):
     patch_size: PositiveInt | None = None
     """Pixels along one side of a token of a ViT; None is the name's own, 16 for those of the paper. Small images need
     smaller patches."""
+
+    sie_cameras: NonNegativeInt = 0
+    """Cameras that a ViT has a learned embedding for (SIE of TransReID), at least as many as the training images come
+    from; 0 is off."""
 
     pretrained: str = ""
     """First weights: "" is random, "timm" those that timm publishes under the name, else the path of a checkpoint."""

@@ -23,8 +23,8 @@ class EmbeddingModel(nn.Module):
     """A backbone and its BN neck: BatchNorm1d with the bias frozen at 0 (BNNeck; Luo et al., CVPRW 2019).
 
     Args:
-        backbone: What `create_backbone` returns: images (B, 3, H, W) to features (B, D), with `feature_dim` and
-            `image_size`.
+        backbone: What `create_backbone` returns: images (B, 3, H, W) to features (B, D), with `feature_dim`,
+            `image_size` and `sie_cameras`.
         retrieval: Where retrieval and clustering take their feature: `after_neck` (USL and UDA) or `before_neck`
             (supervised training).
 
@@ -40,15 +40,23 @@ class EmbeddingModel(nn.Module):
         self.retrieval = retrieval
         self.feature_dim = cast(int, backbone.feature_dim)
         self.image_size = cast(tuple[int, int], backbone.image_size)
+        self.sie_cameras = cast(int, backbone.sie_cameras)
         self.bottleneck = nn.BatchNorm1d(self.feature_dim)
         self.bottleneck.bias.requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Embeddings:
-        """Return the features of images (B, 3, H, W) before and after the neck."""
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Embeddings:
+        """Return the features of images (B, 3, H, W) before and after the neck.
+
+        Args:
+            images: Normalised images.
+            cameras: (B,) int64 camera of each image, -1 if unknown; None: all are unknown. Only a backbone with
+                `sie_cameras` looks at them.
+        """
+        features = self.backbone(images, cameras) if self.sie_cameras else self.backbone(images)
         # Under mixed precision the features leave the backbone in bfloat16; what follows is too small to gain by it.
-        before = self.backbone(images).float()
+        before = features.float()
         return Embeddings(before, self.bottleneck(before))
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the L2-normalised retrieval features (B, D) of images (B, 3, H, W)."""
-        return functional.normalize(getattr(self(images), self.retrieval), dim=1)
+    def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
+        """Return the L2-normalised retrieval features (B, D) of images (B, 3, H, W); cameras as in `forward`."""
+        return functional.normalize(getattr(self(images, cameras), self.retrieval), dim=1)

@@ -27,13 +27,14 @@ def create_backbone(
     depth: int | None = None,
     num_heads: int | None = None,
     patch_size: int | None = None,
+    sie_cameras: int = 0,
     pretrained: bool | str | PathLike[str] = False,
 ) -> nn.Module:
     """Create a backbone: a module from images (B, 3, H, W) to features (B, D), which are not L2-normalised.
 
     ViTs return the class token after the last LayerNorm (timm's other transformers, their own pooled feature); CNNs
-    the generalised mean of their last feature map. The module has `feature_dim` (D) and `image_size` (H, W). Its
-    parameters bear timm's names.
+    the generalised mean of their last feature map. The module has `feature_dim` (D), `image_size` (H, W) and
+    `sie_cameras`. Its parameters bear timm's names.
 
     Args:
         name: `vit_tiny`, `vit_small`, `vit_base`, each with `_ics` for the IBN convolution stem (TransReID-SSL, arXiv
@@ -44,6 +45,8 @@ def create_backbone(
         depth: Number of blocks.
         num_heads: Number of attention heads.
         patch_size: Pixels along one side of a ViT's token.
+        sie_cameras: Number of cameras of which one of our ViTs learns an embedding (TransReID, arXiv 2102.04378,
+            section 3.3); the module then takes images and, if they are known, their cameras (B,). 0 is off.
         pretrained: False or "" starts from random weights; True or "timm" from those that timm publishes under the
             name, positions resized; anything else is the path of a checkpoint, read by `load_weights`.
 
@@ -57,22 +60,28 @@ def create_backbone(
             raise ConfigError(f"{key}={value} of backbone {name!r} is below 1; give a positive number")
     if not 0.0 <= drop_path < 1.0:
         raise ConfigError(f"drop_path={drop_path} is outside [0, 1); 0.1 to 0.3 is usual, 0 turns it off")
+    if sie_cameras < 0 or (sie_cameras and not is_own_vit(name)):
+        raise ConfigError(
+            f"sie_cameras={sie_cameras} does not fit backbone {name!r}: camera embeddings are for "
+            f"{', '.join(WIDTHS)}, with or without {STEM}, and a positive number of cameras; 0 turns them off"
+        )
     weights = _PUBLISHED if pretrained is True else str(pretrained or "")
     if not is_own_vit(name):
         model = _timm_model(name, image_size, weights == _PUBLISHED, drop_path_rate=drop_path or None, **shape)
-        _describe(model, _pool_feature_map(model, name, image_size), image_size)
+        _describe(model, _pool_feature_map(model, name, image_size), image_size, 0)
     else:
-        model = create_vit(name, image_size=image_size, drop_path=drop_path, **shape)
-        _describe(model, embed_dim or WIDTHS[name.removesuffix(STEM)], image_size)
+        model = create_vit(name, image_size=image_size, drop_path=drop_path, sie_cameras=sie_cameras, **shape)
+        _describe(model, embed_dim or WIDTHS[name.removesuffix(STEM)], image_size, sie_cameras)
         if weights == _PUBLISHED:
-            model.load_state_dict(_published_vit(name, image_size, shape).state_dict())
+            published = _published_vit(name, image_size, shape).state_dict()
+            model.load_state_dict(model.state_dict() | published if sie_cameras else published)
     if weights and weights != _PUBLISHED:
         load_weights(model, weights)
     return model
 
 
-def _describe(model: Any, feature_dim: int, image_size: tuple[int, int]) -> None:
-    model.feature_dim, model.image_size = feature_dim, tuple(image_size)
+def _describe(model: Any, feature_dim: int, image_size: tuple[int, int], sie_cameras: int) -> None:
+    model.feature_dim, model.image_size, model.sie_cameras = feature_dim, tuple(image_size), sie_cameras
 
 
 def _published_vit(name: str, image_size: tuple[int, int], shape: dict[str, int | None]) -> nn.Module:

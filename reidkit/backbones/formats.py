@@ -13,7 +13,7 @@ NAME is timm's name of a backbone's parameter. `module.` may stand before every 
 
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from torch import Tensor, nn
 
@@ -42,7 +42,7 @@ NECK = "bottleneck."
 
 _CONTAINERS = ("model", "state_dict", "teacher")
 _PARALLEL = "module."
-_SKIPPED = re.compile(r"head|dist|pre_logits|classifier|fc\.")
+_SKIPPED = re.compile(r"head|dist|pre_logits|classifier|fc\.|.*\bsource_(mean|var)$")
 
 
 class StoredWeights(NamedTuple):
@@ -55,7 +55,8 @@ class StoredWeights(NamedTuple):
     neck: dict[str, Tensor]
     """`weight`, `bias`, ...; empty where the file has no neck."""
     rest: dict[str, Tensor]
-    """What is neither, by its name in the file without `module.`: heads and classifiers, if all is well."""
+    """What is neither, by its name in the file without `module.`: heads, classifiers and the neck's statistics of a
+    source domain, if all is well."""
 
 
 class Architecture(TypedDict):
@@ -67,10 +68,15 @@ class Architecture(TypedDict):
     depth: int
     num_heads: int
     patch_size: int
+    sie_cameras: NotRequired[int]
+    """Only of a ViT with camera embeddings."""
 
 
 def is_skipped(name: str) -> bool:
-    """Say whether weights of this name are left out on purpose: heads, `dist*`, `pre_logits`, classifiers."""
+    """Say whether weights of this name are left out on purpose where the model has none of the name.
+
+    Heads, `dist*`, `pre_logits`, classifiers, and the source's statistics of a model trained on two domains.
+    """
     return _SKIPPED.match(name) is not None
 
 
@@ -86,8 +92,9 @@ def split_checkpoint(content: Mapping[str, object]) -> StoredWeights:
     container, state = _find_weights(content)
     if all(key.startswith(_PARALLEL) for key in state):
         state = {key.removeprefix(_PARALLEL): tensor for key, tensor in state.items()}
-    neck = {key.removeprefix(NECK): tensor for key, tensor in state.items() if key.startswith(NECK)}
-    inner = {key: tensor for key, tensor in state.items() if not key.startswith(NECK)}
+    neck_keys = {key for key in state if key.startswith(NECK) and not is_skipped(key)}
+    neck = {key.removeprefix(NECK): tensor for key, tensor in state.items() if key in neck_keys}
+    inner = {key: tensor for key, tensor in state.items() if key not in neck_keys}
     layout: Layout
     if any(key.startswith("base.") for key in inner):
         layout, prefix = "supervised", "base."
@@ -126,8 +133,8 @@ def _tensors(held: Mapping[str, object]) -> dict[str, Tensor]:
 def infer_architecture(content: Mapping[str, object]) -> Architecture:
     """Say which ViT a checkpoint is of, as arguments of `create_backbone`.
 
-    Width, depth and stem are in the shapes. The number of heads is not: it is taken to be width / 64, as in every
-    model of the table. The image size is that of a grid with h = 2w, w or 3w patches.
+    Width, depth, stem and the number of cameras of an SIE are in the shapes. The number of heads is not: it is taken
+    to be width / 64, as in every model of the table. The image size is that of a grid with h = 2w, w or 3w patches.
 
     Args:
         content: What `read_checkpoint` returns, in any layout.
@@ -152,7 +159,7 @@ def infer_architecture(content: Mapping[str, object]) -> Architecture:
     side = patch[0] * (STEM_STRIDE if has_stem else 1)
     rows, columns = stored_grid(pos.shape[1] - 1)
     name = next((name for name, known in WIDTHS.items() if known == width), "vit_tiny")
-    return Architecture(
+    architecture = Architecture(
         name=name + ("_ics" if has_stem else ""),
         image_size=(rows * side, columns * side),
         embed_dim=width,
@@ -160,6 +167,9 @@ def infer_architecture(content: Mapping[str, object]) -> Architecture:
         num_heads=default_heads(width),
         patch_size=side,
     )
+    if "sie_embed" in state:
+        architecture["sie_cameras"] = len(state["sie_embed"])
+    return architecture
 
 
 def to_usl_layout(model: EmbeddingModel, *, epoch: int = 0, best_map: float = 0.0) -> dict[str, object]:

@@ -6,6 +6,7 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from reidkit.backbones.sie import CameraVisionTransformer
 from reidkit.backbones.stem import PATCH, STEM_STRIDE, ConvStem
 from reidkit.errors import ConfigError
 
@@ -40,6 +41,7 @@ def create_vit(
     depth: int | None = None,
     num_heads: int | None = None,
     patch_size: int | None = None,
+    sie_cameras: int = 0,
 ) -> nn.Module:
     """Create one of our ViTs, initialised as in DINO; its feature is the class token after the last LayerNorm.
 
@@ -51,6 +53,7 @@ def create_vit(
         depth: Number of blocks; None is 12.
         num_heads: Attention heads; None is one per 64 of width.
         patch_size: Pixels along one side of a token, even with the stem; None is 16.
+        sie_cameras: Cameras with a learned embedding (see `reidkit.backbones.sie`); 0 is a ViT without.
 
     Raises:
         ConfigError: The image size, the patch or the number of heads does not fit.
@@ -67,7 +70,8 @@ def create_vit(
     heads = num_heads or default_heads(width)
     if width % heads:
         raise ConfigError(f"embed_dim={width} is not a multiple of num_heads={heads}; change one of them")
-    return VisionTransformer(
+    kind = partial(CameraVisionTransformer, sie_cameras) if sie_cameras else VisionTransformer
+    return kind(
         img_size=image_size,
         patch_size=patch,
         num_classes=0,

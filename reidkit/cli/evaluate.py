@@ -1,10 +1,18 @@
 """`reidkit evaluate`."""
 
+import csv
+import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reidkit.cli.options import PRECISIONS, data_root_option, device_option
+
+if TYPE_CHECKING:
+    from reidkit.loop.scoring import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -13,7 +21,8 @@ __all__ = ["evaluate"]
     epilog="""\b
 Examples:
   reidkit evaluate runs/usl-synthetic                         on the data set it was trained for
-  reidkit evaluate model_best.pth.tar --on market --on msmt17
+  reidkit evaluate model_best.pth.tar --on market --on msmt17 --rerank
+  reidkit evaluate transformer_120.pth --on market --json scores.json --csv scores.csv
   reidkit evaluate runs/usl-market/checkpoints/last.pt --on market
 """
 )
@@ -22,6 +31,9 @@ Examples:
 @data_root_option
 @click.option("--no-cameras", is_flag=True, help="Treat all cameras as unknown: no same-camera image is left out.")
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
+@click.option("--rerank", is_flag=True, help="Score k-reciprocal re-ranking too (k1 20, k2 6, lambda 0.3).")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the figures.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="CSV file for the figures.")
 @device_option
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
 def evaluate(
@@ -30,24 +42,62 @@ def evaluate(
     data_root: Path | None,
     no_cameras: bool,
     strict: bool,
+    rerank: bool,
+    json_file: Path | None,
+    csv_file: Path | None,
     device: str | None,
     precision: str,
 ) -> None:
-    """Retrieval accuracy of CHECKPOINT, a run folder or a file of weights, by the Market-1501 protocol."""
+    """Retrieval accuracy of CHECKPOINT, a run folder or a file of weights, by the Market-1501 protocol.
+
+    Checkpoints of other projects are recognised by their layout: those of supervised training retrieve with the
+    feature before the BN neck, those of unsupervised training with that after it.
+    """
     from reidkit.cli.console import Display, show_table
     from reidkit.cli.tables import scores_table
     from reidkit.loop import create_fabric, evaluate_on, load_model
+    from reidkit.loop.feature_files import check_writable
 
+    if json_file is not None and json_file == csv_file:
+        raise click.UsageError(f"--json and --csv both name {json_file}; give each a file of its own")
+    for path in (json_file, csv_file):
+        if path is not None:
+            check_writable(path)
     with Display() as display:
         trained = load_model(checkpoint)
         fabric = create_fabric(device or "auto", precision)  # type: ignore[arg-type]  # click has checked it
-        scores = evaluate_on(
+        evaluations = evaluate_on(
             fabric,
             trained,
             targets or (trained.config.data.target,),
             data_root=data_root,
             cameras=not no_cameras,
             strict=strict,
+            rerank=rerank,
             progress=display,
         )
-    show_table(scores_table(trained.path, scores))
+    show_table(scores_table(trained.path, evaluations))
+    _write(_rows(trained.path, evaluations), json_file, csv_file)
+
+
+def _rows(checkpoint: Path, evaluations: Sequence["Evaluation"]) -> list[dict[str, Any]]:
+    """The table's rows for other programs: figures in per cent, not rounded."""
+    return [
+        {"dataset": dataset, "reranked": reranked, **scores, "checkpoint": str(checkpoint)}
+        for dataset, reranked, scores in evaluations
+    ]
+
+
+def _write(rows: list[dict[str, Any]], json_file: Path | None, csv_file: Path | None) -> None:
+    from reidkit.loop import atomic_write
+
+    if json_file is not None:
+        with atomic_write(json_file) as file:
+            file.write((json.dumps(rows, indent=2) + "\n").encode())
+    if csv_file is not None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        with atomic_write(csv_file) as file:
+            file.write(text.getvalue().encode())

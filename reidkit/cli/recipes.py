@@ -12,22 +12,24 @@ def recipes() -> None:
 
 @recipes.command("list")
 def list_all() -> None:
-    """Name and purpose of every recipe."""
+    """Name, purpose and expected result of every recipe."""
     from rich.table import Table
 
     from reidkit.cli.console import show_table
     from reidkit.loop import list_recipes, read_recipe
 
-    table = Table("recipe", "for")
+    table = Table("recipe", "for", "expected")
+    table.columns[0].no_wrap = True  # a name that is broken cannot be copied
     for name in list_recipes():
-        table.add_row(name, read_recipe(name)["recipe"]["description"])
+        info = read_recipe(name)["recipe"]
+        table.add_row(name, info["description"], info.get("expected", ""))
     show_table(table)
 
 
 @recipes.command(epilog="Example: reidkit recipes show usl/msmt17")
 @click.argument("name")
 def show(name: str) -> None:
-    """Every setting of a recipe with its meaning; the output is a file for --config."""
+    """Every setting of a recipe with its meaning, unit and source; the output is a file for --config."""
     from reidkit.loop import read_recipe, resolve_config
     from reidkit.loop.recipes import describe_config
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from rich.table import Table
 from reidkit.datasets import CATALOG, SYNTHETIC, ReIDDataset, cache_folder, default_data_root, find_root
 from reidkit.loop.device import resolve_precision
 from reidkit.loop.run_folder import environment
+from reidkit.loop.scoring import Evaluation
 from reidkit.processor import cpu_has_bf16
 
 __all__ = ["catalog_table", "environment_table", "scores_table", "split_table"]
@@ -62,9 +64,13 @@ def environment_table() -> Table:
     return table
 
 
-def scores_table(checkpoint: Path, scores: dict[str, dict[str, float]]) -> Table:
-    """One row per data set."""
-    table = Table("data set", "mAP", "Rank-1", "Rank-5", "Rank-10", title=str(checkpoint))
-    for target, row in scores.items():
-        table.add_row(target, *(f"{row[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10")))
+def scores_table(checkpoint: Path, evaluations: Sequence[Evaluation]) -> Table:
+    """One row per data set and kind of ranking."""
+    table = Table("data set", title=str(checkpoint), caption="per cent")
+    columns = {"mAP": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
+    for dataset, reranked, scores in evaluations:
+        name = f"{dataset}, re-ranked" if reranked else dataset
+        table.add_row(name, *(f"{scores[key]:.1f}" for key in columns))
     return table

@@ -4,7 +4,7 @@ Parameters are drawn on the CPU with NumPy, one set per image, and then applied 
 same seed gives the same pictures on every device.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ class AugmentationParameters(NamedTuple):
     """(B,) factor of the distance from grey."""
     box: NDArray[np.int64]
     """(B, 4) top, left, height, width of the erased box; height 0 erases nothing."""
+    noise: NDArray[np.float32]
+    """What is written into the boxes, image by image, channel by channel, row by row; empty if it is a colour."""
 
 
 def augment(
@@ -75,7 +77,8 @@ def draw_augmentation(
         gain=factors(config.brightness, batch, 1) * factors(config.colour_cast, batch, 3),
         contrast=factors(config.contrast, batch),
         saturation=factors(config.saturation, batch),
-        box=_draw_boxes(batch, size, rng, config),
+        box=(boxes := _draw_boxes(batch, size, rng, config)),
+        noise=_draw_noise(boxes, rng, config),
     )
 
 
@@ -92,7 +95,7 @@ def apply_augmentation(
     if config.brightness or config.colour_cast or config.contrast or config.saturation:
         images = _colour(images, parameters)
     images = _normalise_unit(images, mean, std)
-    return _erase(images, parameters.box, config.erasing_fill) if config.erasing else images
+    return _erase(images, parameters, config.erasing_fill) if config.erasing else images
 
 
 def normalise(pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
@@ -121,6 +124,12 @@ def _draw_boxes(
     left = np.floor(rng.random(batch) * (width - box_width + 1))
     boxes: NDArray[np.int64] = np.stack([top, left, box_height, box_width], axis=1).astype(np.int64)
     return boxes * erased[:, None]
+
+
+def _draw_noise(boxes: NDArray[np.int64], rng: np.random.Generator, config: AugmentationConfig) -> NDArray[np.float32]:
+    """A standard-normal value for every channel of every erased pixel, as "pixel" mode of timm's RandomErasing."""
+    erased = int((boxes[:, 2] * boxes[:, 3]).sum()) if config.erasing_fill == "noise" else 0
+    return rng.standard_normal(3 * erased, dtype=np.float32)
 
 
 def _crop_and_flip(pixels: Tensor, parameters: AugmentationParameters, pad: int) -> Tensor:
@@ -153,11 +162,15 @@ def _colour(images: Tensor, parameters: AugmentationParameters) -> Tensor:
     return torch.lerp(grey(images).expand_as(images), images, factor(parameters.saturation)).clamp_(0, 1)
 
 
-def _erase(images: Tensor, boxes: NDArray[np.int64], fill: tuple[float, float, float]) -> Tensor:
-    top, left, height, width = torch.from_numpy(boxes.T).to(images.device)[:, :, None]
+def _erase(
+    images: Tensor, parameters: AugmentationParameters, fill: tuple[float, float, float] | Literal["noise"]
+) -> Tensor:
+    top, left, height, width = torch.from_numpy(parameters.box.T).to(images.device)[:, :, None]
     rows = torch.arange(images.shape[2], device=images.device)
     columns = torch.arange(images.shape[3], device=images.device)
     in_rows = (rows >= top) & (rows < top + height)
     in_columns = (columns >= left) & (columns < left + width)
     inside = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+    if fill == "noise":
+        return images.masked_scatter(inside, torch.from_numpy(parameters.noise).to(images.device))
     return torch.where(inside, images.new_tensor(fill)[:, None, None], images)

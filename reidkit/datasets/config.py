@@ -1,6 +1,6 @@
 """Settings of data, batches and augmentation."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -71,5 +71,6 @@ class AugmentationConfig(Settings):
     erasing_aspect: tuple[float, float] = (0.3, 3.3)
     """Smallest and largest height / width of the erased box."""
 
-    erasing_fill: Colour = (0.485, 0.456, 0.406)
-    """RGB values written into the erased box, after normalisation."""
+    erasing_fill: Colour | Literal["noise"] = (0.485, 0.456, 0.406)
+    """RGB values written into the erased box, after normalisation; `noise` is a standard-normal value for every pixel
+    and channel instead."""

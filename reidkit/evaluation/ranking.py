@@ -1,5 +1,6 @@
-"""Mean average precision and CMC of the Market-1501 protocol (Zheng et al., ICCV 2015), without sorting the gallery."""
+"""MAP and CMC of the Market-1501 protocol (Zheng et al., ICCV 2015) and mINP, without sorting the gallery."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from reidkit.errors import EvaluationError
 from reidkit.evaluation.checks import as_features, check_same_dimensions
+from reidkit.evaluation.reranking import reranked_blocks
 
-__all__ = ["RankingResult", "evaluate_distances", "evaluate_ranking"]
+__all__ = ["RankingResult", "evaluate_distances", "evaluate_ranking", "evaluate_reranked"]
 
 _UNKNOWN = -1  # a camera id; such images are nobody's same-camera image
 _JUNK = -1  # an identity; such gallery images never enter
@@ -23,6 +25,9 @@ class RankingResult:
 
     mAP: float  # noqa: N815  (the field's name)
     """Mean average precision over the valid queries, in [0, 1]."""
+    mINP: float  # noqa: N815  (the field's name)
+    """Mean inverse negative penalty over the valid queries, in (0, 1]: matches / rank of the last of them (Ye et al.,
+    arXiv 2001.04193, section 2.3). The share of what one has to look at that is worth it, to find every match."""
     cmc: NDArray[np.float64]
     """(ranks,) share of valid queries whose first match is at rank 1, 2, ... or better, in [0, 1]."""
     valid_queries: int
@@ -53,8 +58,8 @@ def evaluate_ranking(
     """Rank the gallery for every query by Euclidean distance and score the rankings.
 
     Gallery images with a query's identity *and* camera are left out for that query; identity -1 (junk) is left out
-    always; any other identity that no query has (distractors) stays. Average precision is scikit-learn's; the CMC
-    breaks ties by position in the gallery. Memory: blocks of queries of at most 256 MiB, never Q x G.
+    always; any other identity that no query has (distractors) stays. Average precision is scikit-learn's; CMC and mINP
+    break ties by position in the gallery. Memory: blocks of queries of at most 256 MiB, never Q x G.
 
     Args:
         query: (Q, D) features, L2-normalised if cosine ranking is meant.
@@ -66,7 +71,7 @@ def evaluate_ranking(
         ranks: Length of the CMC curve.
 
     Returns:
-        mAP and CMC as fractions.
+        mAP, mINP and CMC as fractions.
 
     Raises:
         EvaluationError: Shapes disagree, features are not finite, or no query has a match.
@@ -74,17 +79,34 @@ def evaluate_ranking(
     query_array, gallery_array = as_features(query, "query"), as_features(gallery, "gallery")
     check_same_dimensions(query_array, gallery_array)
     labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, len(query_array), len(gallery_array))
-    gallery_norms = np.square(gallery_array).sum(1)
-    rows = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery_array))))
-    precisions, first_ranks = [], []
-    for start in range(0, max(1, len(query_array)), rows):
-        block = slice(start, start + rows)
-        # |q|^2 is the same for a whole row and changes no ranking.
-        distances = gallery_norms - 2 * (query_array[block] @ gallery_array.T)
-        precision, first = _score_queries(distances, _rows(labels, block))
-        precisions.append(precision)
-        first_ranks.append(first)
-    return _summary(np.concatenate(precisions), np.concatenate(first_ranks), labels, ranks)
+    return _score_blocks(_euclidean_blocks(query_array, gallery_array), labels, ranks)
+
+
+def evaluate_reranked(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    *,
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike | None = None,
+    gallery_cameras: ArrayLike | None = None,
+    ranks: int = 50,
+    k1: int = 20,
+    k2: int = 6,
+    jaccard_weight: float = 0.7,
+) -> RankingResult:
+    """Re-rank the gallery for every query and score the rankings, as `evaluate_distances` does with those of `rerank`.
+
+    The arguments are those of `evaluate_ranking` and of `rerank`. Memory: blocks of queries of at most 128 MiB beside
+    sparse neighbourhoods, never Q x G.
+
+    Raises:
+        EvaluationError: As in `evaluate_ranking`, or a parameter is out of bounds.
+    """
+    query_array, gallery_array = as_features(query, "query"), as_features(gallery, "gallery")
+    labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, len(query_array), len(gallery_array))
+    blocks = reranked_blocks(query_array, gallery_array, k1=k1, k2=k2, jaccard_weight=jaccard_weight)
+    return _score_blocks(blocks, labels, ranks)
 
 
 def evaluate_distances(
@@ -103,8 +125,7 @@ def evaluate_distances(
     if not np.isfinite(array).all():
         raise EvaluationError("distances hold NaN or infinite values; look for a diverged model or corrupt features")
     labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, *array.shape)
-    precision, first = _score_queries(array, labels)
-    return _summary(precision, first, labels, ranks)
+    return _score_blocks([array], labels, ranks)
 
 
 def _labels(
@@ -129,19 +150,35 @@ def _labels(
     )
 
 
-def _rows(labels: _Labels, block: slice) -> _Labels:
-    return labels._replace(query_ids=labels.query_ids[block], query_cameras=labels.query_cameras[block])
+def _euclidean_blocks(query: NDArray[np.float32], gallery: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Consecutive rows of the distances (Q, G), squared and shifted: |q|^2 changes no ranking of a row."""
+    norms = np.square(gallery).sum(1)
+    rows = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery))))
+    for start in range(0, max(1, len(query)), rows):
+        yield norms - 2 * (query[start : start + rows] @ gallery.T)
 
 
-def _summary(
-    precisions: NDArray[np.float64], first_ranks: NDArray[np.int64], labels: _Labels, ranks: int
-) -> RankingResult:
+def _score_blocks(blocks: Iterable[NDArray[np.float32]], labels: _Labels, ranks: int) -> RankingResult:
+    """Score distances (Q, G) that come a few rows at a time."""
+    scores, start = [], 0
+    for distances in blocks:
+        rows = slice(start, start + len(distances))
+        block = labels._replace(query_ids=labels.query_ids[rows], query_cameras=labels.query_cameras[rows])
+        scores.append(_score_queries(distances, block))
+        start = rows.stop
+    precisions, inverse_penalties, first_ranks = map(np.concatenate, zip(*scores, strict=True))
     valid = first_ranks >= 0
     if not valid.any():
         raise EvaluationError(_why_no_match(labels))
     hits = np.bincount(np.minimum(first_ranks[valid], ranks), minlength=ranks + 1)[:ranks]
     count = int(valid.sum())
-    return RankingResult(float(precisions[valid].mean()), hits.cumsum() / count, count, len(valid))
+    return RankingResult(
+        mAP=float(precisions[valid].mean()),
+        mINP=float(inverse_penalties[valid].mean()),
+        cmc=hits.cumsum() / count,
+        valid_queries=count,
+        queries=len(valid),
+    )
 
 
 def _why_no_match(labels: _Labels) -> str:
@@ -166,20 +203,22 @@ def _why_no_match(labels: _Labels) -> str:
 
 @njit(cache=True, parallel=True)
 def _score_queries(distances: Any, labels: Any) -> Any:
-    """Average precision and 0-based rank of the first match of every query.
+    """Average precision, inverse negative penalty and 0-based rank of the first match of every query.
 
-    distances (Q, G) float32. Returns (Q,) float64 and (Q,) int64; a query without a match gets 0 and -1.
-    Allocates O(matches) per query.
+    distances (Q, G) float32. Returns (Q,) float64, (Q,) float64 and (Q,) int64; a query without a match gets 0, 0 and
+    -1. Allocates O(matches) per query.
     """
     queries = distances.shape[0]
     precisions = np.zeros(queries, dtype=np.float64)
+    inverse_penalties = np.zeros(queries, dtype=np.float64)
     first_ranks = np.full(queries, -1, dtype=np.int64)
     for query in prange(queries):
         matches = _match_distances(distances[query], query, labels)
         if len(matches) > 0:
             precisions[query] = _average_precision(distances[query], matches, query, labels)
+            inverse_penalties[query] = len(matches) / (1 + _last_rank(distances[query], matches[-1], query, labels))
             first_ranks[query] = _first_rank(distances[query], matches[0], query, labels)
-    return precisions, first_ranks
+    return precisions, inverse_penalties, first_ranks
 
 
 @njit(cache=True)
@@ -235,4 +274,19 @@ def _first_rank(row: Any, nearest: float, query: int, labels: Any) -> Any:
             elif row[image] == nearest and not found:
                 found = labels.gallery_ids[image] == labels.query_ids[query]
                 equal_before += not found
+    return closer + equal_before
+
+
+@njit(cache=True)
+def _last_rank(row: Any, farthest: float, query: int, labels: Any) -> Any:
+    """0-based rank of the last match in a stable ascending order; farthest is the largest match distance."""
+    closer, equal, equal_before = 0, 0, 0
+    for image in range(len(row)):
+        if _enters(query, image, labels):
+            if row[image] < farthest:
+                closer += 1
+            elif row[image] == farthest:
+                if labels.gallery_ids[image] == labels.query_ids[query]:
+                    equal_before = equal
+                equal += 1
     return closer + equal_before

@@ -72,12 +72,16 @@ class OptimizerConfig(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of SGD; AdamW uses its usual (0.9, 0.999)."""
 
+    bias_factor: float = Field(1.0, gt=0)
+    """Learning rate of biases over that of all other weights."""
+
 
 class ScheduleConfig(Settings):
     """The learning rate over epochs."""
 
     name: Literal["step", "cosine"] = "step"
-    """`step`: multiplied by `factor` every `step_epochs`; `cosine`: down to `factor` of itself at the last epoch."""
+    """`step`: multiplied by `factor` every `step_epochs`; `cosine`: down to `factor` of itself at the last epoch, or,
+    after a warm-up, at the end of the last epoch: the warm-up takes the place of the beginning of the cosine."""
 
     step_epochs: int = Field(20, ge=1)
     """Epochs between steps."""

@@ -42,16 +42,18 @@ def build_model(config: BackboneConfig, seed: int) -> EmbeddingModel:
         CheckpointError: The weights are missing or of another model.
         ConfigError: The backbone is unknown.
     """
-    torch.manual_seed(seed)
     published = config.pretrained == TIMM
+    stored = config.pretrained and not published
+    if stored and not Path(config.pretrained).exists():
+        raise CheckpointError(
+            f"pre-trained weights {config.pretrained} were not found (looked in {Path.cwd()}); those of the paper's "
+            "recipes are published by its authors on GitHub: see the project page of TransReID-SSL (arXiv 2111.12084). "
+            "Give their path with --pretrained PATH, or go on from random weights with --pretrained none (in a file of "
+            'settings: pretrained = "" under [backbone])'
+        )
+    torch.manual_seed(seed)
     model = EmbeddingModel(create_backbone(**config.model_dump(exclude={"pretrained"}), pretrained=published))
-    if config.pretrained and not published:
-        if not Path(config.pretrained).exists():
-            raise CheckpointError(
-                f"pre-trained weights {config.pretrained} were not found (looked in {Path.cwd()}); the paper's weights "
-                "are published by its authors on the project page of TransReID-SSL. Give their path with --pretrained, "
-                "or go on from random weights with --pretrained none"
-            )
+    if stored:
         load_weights(model, config.pretrained)
         logger.info("weights loaded from %s", config.pretrained)
     return model

@@ -1,6 +1,7 @@
 """Optimiser and learning rate."""
 
 import math
+from typing import Any
 
 from torch import nn, optim
 
@@ -9,28 +10,48 @@ from reidkit.loop.config import OptimizerConfig, ScheduleConfig
 __all__ = ["create_optimizer", "learning_rate", "set_learning_rate"]
 
 _WARMUP_START = 0.01
+_FACTOR = "learning_rate_factor"  # in a parameter group, and so in its saved state; a group without it has 1
 
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimizer:
-    """The optimiser over all parameters that learn."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """The optimiser over all parameters that learn.
+
+    One parameter group; with a `bias_factor` other than 1 a second one, of the biases.
+    """
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            apart = config.bias_factor != 1 and name.endswith("bias")
+            (biases if apart else weights).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if biases:
+        groups.append({"params": biases, _FACTOR: config.bias_factor})
+    optimizer: optim.Optimizer
     if config.name == "adamw":
-        return optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    return optim.SGD(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, momentum=config.momentum)
+        optimizer = optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    else:
+        optimizer = optim.SGD(
+            groups, lr=config.learning_rate, weight_decay=config.weight_decay, momentum=config.momentum
+        )
+    set_learning_rate(optimizer, config.learning_rate)
+    return optimizer
 
 
 def learning_rate(epoch: int, epochs: int, base: float, schedule: ScheduleConfig) -> float:
     """The learning rate of an epoch, counted from 1: a function of the epoch alone, so resuming is exact."""
-    if epoch <= schedule.warmup_epochs:
-        return base * (_WARMUP_START + (1 - _WARMUP_START) * (epoch - 1) / schedule.warmup_epochs)
-    done = epoch - 1 - schedule.warmup_epochs
+    done, warmup = epoch - 1, schedule.warmup_epochs
+    if done < warmup:
+        return base * (_WARMUP_START + (1 - _WARMUP_START) * done / warmup)
     if schedule.name == "step":
-        return base * schedule.factor ** (done // schedule.step_epochs)
-    share = done / max(1, epochs - 1 - schedule.warmup_epochs)
+        return base * schedule.factor ** ((done - warmup) // schedule.step_epochs)
+    # After a warm-up this is the cosine of timm's scheduler, which the public code of TransReID-SSL steps after every
+    # epoch: it spans all epochs, the warm-up hides its beginning, and its end is what would follow the last epoch.
+    share = done / (epochs if warmup else max(1, epochs - 1))
     return base * (schedule.factor + (1 - schedule.factor) * (1 + math.cos(math.pi * share)) / 2)
 
 
 def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group the learning rate times its own factor (that of biases)."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(_FACTOR, 1)

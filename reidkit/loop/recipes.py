@@ -1,6 +1,7 @@
 """Recipes and configurations: recipe < configuration file < command line, checked against one schema."""
 
 import difflib
+import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -148,25 +149,46 @@ def _known_names(section: Sequence[str]) -> list[str]:
 
 
 def describe_config(config: RunConfig) -> str:
-    """A configuration as TOML, with the meaning of each setting above it."""
+    """A configuration as TOML: above each setting its meaning and unit, beside it where its value is from.
+
+    A value is the recipe's, whose source stands at the top, where the configuration was resolved from one that sets it;
+    else it is the default.
+    """
     top, sections = [], []
-    for name, field in RunConfig.model_fields.items():
+    for name in RunConfig.model_fields:
         value = getattr(config, name)
         if isinstance(value, BaseModel):
-            heading = (type(value).__doc__ or "").splitlines()[0]
-            sections.append("\n".join([f"# {heading}", f"[{name}]", *_described_fields(value)]))
+            heading = _comment(inspect.cleandoc(type(value).__doc__ or ""))
+            settings = [_described(value, inner) for inner in type(value).model_fields]
+            sections.append("\n".join([heading, f"[{name}]", *settings]))
         else:
-            top += _described(name, value, field.description)
-    return "\n\n".join(["\n".join(top), *sections])
+            top.append(_described(config, name))
+    return "\n\n".join([_legend(config), "\n".join(top), *sections])
 
 
-def _described_fields(settings: BaseModel) -> list[str]:
-    fields = type(settings).model_fields.items()
-    return [line for name, field in fields for line in _described(name, getattr(settings, name), field.description)]
+def _legend(config: RunConfig) -> str:
+    name, source = config.recipe.name or "the recipe", config.recipe.source or "none given"
+    return _comment(
+        "Beside each value stands where it is from:\n"
+        f"  recipe   {name}; source: {source}\n"
+        "  default  what reidkit takes where a recipe says nothing"
+    )
 
 
-def _described(name: str, value: Any, description: str | None) -> list[str]:
-    lines = [f"# {line}" for line in (description or "").splitlines()]
+def _described(settings: BaseModel, name: str) -> str:
+    value, description = getattr(settings, name), type(settings).model_fields[name].description or ""
+    origin = "recipe" if name in settings.model_fields_set else "default"
     # TOML has no null: a setting that is left to the program is shown, but commented out.
-    setting = f"# {name} is not set" if value is None else tomli_w.dumps({name: value}).strip()
-    return [*lines, setting]
+    setting = f"# {name} is not set (None)" if value is None else f"{name} = {_toml(value)}  # {origin}"
+    return f"{_comment(description)}\n{setting}"
+
+
+def _comment(text: str) -> str:
+    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+
+
+def _toml(value: Any) -> str:
+    """A value on one line; tomli_w gives every item of an array a line of its own."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return tomli_w.dumps({"_": value}).removeprefix("_ = ").rstrip()

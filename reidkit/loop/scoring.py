@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import load_dataset
-from reidkit.evaluation import evaluate_ranking
+from reidkit.evaluation import RankingResult, evaluate_ranking, evaluate_reranked
 from reidkit.loop.config import RunConfig
 from reidkit.loop.device import place
 from reidkit.loop.extract import extract
@@ -17,30 +19,56 @@ from reidkit.loop.model import TrainedModel
 from reidkit.loop.progress import Progress
 from reidkit.loop.pseudo_labels import Features
 
-__all__ = ["Scores", "evaluate_model", "evaluate_on"]
+__all__ = ["Evaluation", "Scores", "evaluate_model", "evaluate_on"]
 
 Scores = dict[str, float]
-"""`mAP`, `rank1`, `rank5`, `rank10` in per cent."""
+"""`mAP`, `rank1`, `rank5`, `rank10`, `mINP` in per cent."""
+
+
+class Evaluation(NamedTuple):
+    """What a model scores on one data set."""
+
+    dataset: str
+    """Its name or folder, as it was asked for."""
+    reranked: bool
+    """Whether the rankings are re-ranked by k-reciprocal neighbours (Zhong et al., CVPR 2017; k1 = 20, k2 = 6,
+    lambda = 0.3)."""
+    scores: Scores
+
+
+class _Labels(TypedDict):
+    """Identities and cameras of queries (Q,) and gallery (G,)."""
+
+    query_ids: NDArray[np.int64]
+    gallery_ids: NDArray[np.int64]
+    query_cameras: NDArray[np.int64]
+    gallery_cameras: NDArray[np.int64]
 
 
 def evaluate_model(
     fabric: Fabric, model: EmbeddingModel, query: ImageSet, gallery: ImageSet, config: RunConfig, progress: Progress
 ) -> Scores:
-    """MAP and Rank-1, 5, 10 in per cent.
+    """MAP, Rank-1, 5, 10 and mINP in per cent.
 
     Raises:
         EvaluationError: No query has a valid match.
     """
     features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
-    result = evaluate_ranking(
-        *features,
+    return _scores(evaluate_ranking(*features, **_labels(query, gallery)))
+
+
+def _labels(query: ImageSet, gallery: ImageSet) -> _Labels:
+    return _Labels(
         query_ids=query.split.identities,
         gallery_ids=gallery.split.identities,
         query_cameras=query.split.cameras,
         gallery_cameras=gallery.split.cameras,
     )
+
+
+def _scores(result: RankingResult) -> Scores:
     ranks = {f"rank{rank}": 100 * float(result.cmc[rank - 1]) for rank in (1, 5, 10)}
-    return {"mAP": 100 * result.mAP, **ranks}
+    return {"mAP": 100 * result.mAP, **ranks, "mINP": 100 * result.mINP}
 
 
 def _retrieval_features(
@@ -62,9 +90,10 @@ def evaluate_on(
     data_root: Path | None = None,
     cameras: bool = True,
     strict: bool = False,
+    rerank: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Scores]:
-    """Scores of a trained model on each of several data sets.
+) -> list[Evaluation]:
+    """Scores of a trained model on each of several data sets, in their order.
 
     Args:
         fabric: Device and precision.
@@ -73,6 +102,7 @@ def evaluate_on(
         data_root: Where data sets lie.
         cameras: Use camera ids; without them no same-camera image is left out.
         strict: Stop at the first unreadable image.
+        rerank: Score each data set's re-ranked rankings too, right after the plain ones.
         progress: Told of the images done.
 
     Raises:
@@ -82,7 +112,7 @@ def evaluate_on(
     progress = progress or Progress()
     model, config, _ = trained
     place(fabric, model)
-    scores = {}
+    evaluations = []
     for target in targets:
         dataset = load_dataset(target, data_root)
         if not (cameras and config.data.cameras):
@@ -91,5 +121,10 @@ def evaluate_on(
             read_split(split, name, model.image_size, strict=strict, progress=progress)
             for name, split in (("query", dataset.query), ("gallery", dataset.gallery))
         )
-        scores[target] = evaluate_model(fabric, model, query, gallery, config, progress)
-    return scores
+        features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
+        labels = _labels(query, gallery)
+        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking(*features, **labels))))
+        if rerank:
+            progress.begin(f"re-rank {target}", 1)
+            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked(*features, **labels))))
+    return evaluations

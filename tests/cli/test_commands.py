@@ -50,6 +50,7 @@ def test_a_run_its_table_its_report_and_its_evaluation(people: Path) -> None:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max(record["mAP"] for record in records)
     assert f"{best:.1f}" in evaluated.output
+    assert all(0 < record["mINP"] <= 100 for record in records)
 
 
 def test_default_folders_are_numbered_and_resume_takes_the_last(people: Path) -> None:
@@ -112,6 +113,7 @@ def test_quiet_shows_nothing_when_all_is_well(people: Path) -> None:
         (["usl", "--resume"], "there is no run to resume"),
         (["usl", "--device", "cuda:77"], "CUDA"),
         (["usl", "--device", "cpu", "--pretrained", "absent.pth", "--target", "{people}"], "absent.pth were not found"),
+        (["usl", "--recipe", "usl/market", "--target", "{people}"], "vit_small_ics_cfs_lup.pth were not found"),
         (["evaluate", "absent.pt"], "absent.pt does not exist"),
         (["recipes", "show", "usl/nope"], "unknown recipe"),
         (["data", "check", "zebra"], "unknown data set"),
@@ -157,9 +159,11 @@ def test_data_check_tells_by_its_exit_code(people: Path, tmp_path: Path) -> None
 
 
 def test_recipes_and_doctor() -> None:
-    assert "usl/msmt17" in reidkit("recipes", "list").output
+    listed = reidkit("recipes", "list").output
+    assert "usl/msmt17" in listed
+    assert "expected" in listed
     shown = reidkit("recipes", "show", "usl/market")
-    assert "learning_rate = 0.00035" in shown.output
+    assert "learning_rate = 0.00035  # recipe" in shown.output
     examined = reidkit("doctor")
     assert examined.exit_code == 0
     assert "torch" in examined.output

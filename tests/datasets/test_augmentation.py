@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torchvision.transforms.v2 import functional as tv
 
 from reidkit.datasets import AugmentationConfig, augment, normalise
@@ -8,6 +9,7 @@ from reidkit.datasets.augmentation import AugmentationParameters, apply_augmenta
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
 EVERYTHING = AugmentationConfig(pad=3, brightness=0.3, contrast=0.3, saturation=0.3, colour_cast=0.2, erasing=0.7)
+NOISE = EVERYTHING.model_copy(update={"erasing_fill": "noise"})
 NOTHING = AugmentationConfig(flip=0, pad=0, erasing=0)
 
 
@@ -17,7 +19,7 @@ def pixels(batch: int = 6, height: int = 12, width: int = 8) -> torch.Tensor:
 
 def one_by_one(images: torch.Tensor, drawn: AugmentationParameters, config: AugmentationConfig) -> torch.Tensor:
     """The same augmentation, image by image, with torchvision's operations."""
-    results = []
+    results, noise = [], drawn.noise
     for index, image in enumerate(images):
         shown = tv.horizontal_flip(image) if drawn.flip[index] else image
         shown = tv.pad(shown, [config.pad] * 4)
@@ -27,17 +29,24 @@ def one_by_one(images: torch.Tensor, drawn: AugmentationParameters, config: Augm
         shown = tv.adjust_contrast(shown, float(drawn.contrast[index]))
         shown = tv.adjust_saturation(shown, float(drawn.saturation[index]))
         shown = tv.normalize(shown, list(MEAN), list(STD))
-        fill = torch.tensor(config.erasing_fill)[:, None, None]
+        height, width = (int(side) for side in drawn.box[index, 2:])
+        if config.erasing_fill == "noise":
+            fill = torch.from_numpy(noise[: 3 * height * width]).reshape(3, height, width)
+            noise = noise[3 * height * width :]
+        else:
+            fill = torch.tensor(config.erasing_fill)[:, None, None]
         results.append(tv.erase(shown, *(int(value) for value in drawn.box[index]), fill))
+    assert len(noise) == 0
     return torch.stack(results)
 
 
+@pytest.mark.parametrize("config", [EVERYTHING, NOISE], ids=["colour", "noise"])
 @pytest.mark.parametrize("seed", range(5))
-def test_equals_torchvision_image_by_image(seed: int) -> None:
+def test_equals_torchvision_image_by_image(seed: int, config: AugmentationConfig) -> None:
     images = pixels()
-    drawn = draw_augmentation(6, (12, 8), np.random.default_rng(seed), EVERYTHING)
-    result = apply_augmentation(images, drawn, EVERYTHING, mean=MEAN, std=STD)
-    torch.testing.assert_close(result, one_by_one(images, drawn, EVERYTHING), atol=2e-5, rtol=0)
+    drawn = draw_augmentation(6, (12, 8), np.random.default_rng(seed), config)
+    result = apply_augmentation(images, drawn, config, mean=MEAN, std=STD)
+    torch.testing.assert_close(result, one_by_one(images, drawn, config), atol=2e-5, rtol=0)
 
 
 def test_no_augmentation_is_normalisation() -> None:
@@ -48,10 +57,11 @@ def test_no_augmentation_is_normalisation() -> None:
     torch.testing.assert_close(result, expected)
 
 
-def test_input_is_untouched_and_the_seed_decides() -> None:
+@pytest.mark.parametrize("config", [EVERYTHING, NOISE], ids=["colour", "noise"])
+def test_input_is_untouched_and_the_seed_decides(config: AugmentationConfig) -> None:
     images = pixels()
     before = images.clone()
-    first, second = (augment(images, np.random.default_rng(3), EVERYTHING, mean=MEAN, std=STD) for _ in range(2))
+    first, second = (augment(images, np.random.default_rng(3), config, mean=MEAN, std=STD) for _ in range(2))
     assert torch.equal(images, before)
     assert torch.equal(first, second)
 
@@ -80,3 +90,39 @@ def test_a_crop_of_a_padded_image_shows_black_borders() -> None:
     black, white = normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1), MEAN, STD)
     torch.testing.assert_close(result[0, :, :4], black.expand(3, 4, 8))
     torch.testing.assert_close(result[0, :, 4:, 4:], white.expand(3, 8, 4))
+
+
+def test_a_colour_draws_nothing_beyond_the_parameters() -> None:
+    rng, twin = np.random.default_rng(5), np.random.default_rng(5)
+    drawn = draw_augmentation(6, (12, 8), rng, EVERYTHING)
+    twin.random(6), twin.integers(0, 7, (6, 2))
+    for shape in ((6, 1), (6, 3), (6,), (6,), (6, 100), (6, 100)):  # gain, cast, contrast, saturation, area, aspect
+        twin.uniform(size=shape)
+    twin.random((3, 6))  # whether, top, left
+    assert drawn.noise.size == 0
+    assert rng.random() == twin.random()
+
+
+def test_noise_changes_no_other_parameter() -> None:
+    plain, noisy = (draw_augmentation(6, (12, 8), np.random.default_rng(5), config) for config in (EVERYTHING, NOISE))
+    for name in set(plain._fields) - {"noise"}:
+        np.testing.assert_array_equal(getattr(plain, name), getattr(noisy, name))
+    assert noisy.noise.size == 3 * (noisy.box[:, 2] * noisy.box[:, 3]).sum() > 0
+
+
+def test_noise_is_standard_normal_in_every_pixel_and_channel() -> None:
+    config = AugmentationConfig(flip=0, pad=0, erasing=1, erasing_area=(0.2, 0.4), erasing_fill="noise")
+    black = torch.zeros(64, 3, 64, 32, dtype=torch.uint8)
+    result = augment(black, np.random.default_rng(0), config, mean=(0.0, 0.0, 0.0), std=(0.01, 0.01, 0.01))
+    erased = (result != 0).all(1)
+    assert 0.2 < erased.float().mean() < 0.4
+    values = result.permute(1, 0, 2, 3)[:, erased]
+    assert values.mean(1).tolist() == pytest.approx([0, 0, 0], abs=0.02)
+    torch.testing.assert_close(torch.cov(values), torch.eye(3), atol=0.03, rtol=0)
+    assert torch.equal((result != 0).any(1), erased)
+
+
+def test_the_fill_is_a_colour_or_noise() -> None:
+    assert AugmentationConfig.model_validate({"erasing_fill": [0, 0.5, 1]}).erasing_fill == (0, 0.5, 1)
+    with pytest.raises(ValidationError, match="erasing_fill"):
+        AugmentationConfig.model_validate({"erasing_fill": "pixel"})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from reidkit.errors import EvaluationError
-from reidkit.evaluation import evaluate_distances, evaluate_ranking, ranking
+from reidkit.evaluation import evaluate_distances, evaluate_ranking, evaluate_reranked, ranking, rerank, reranking
 from tests import naive
 
 
@@ -45,6 +45,83 @@ def test_equals_sorting_and_scikit_learn(seed: int, levels: int) -> None:
     expected_map, expected_cmc = naive.ranking(distances, query_ids, gallery_ids, query_cameras, gallery_cameras, 10)
     assert result.mAP == pytest.approx(expected_map, abs=1e-12)
     np.testing.assert_allclose(result.cmc, expected_cmc, atol=1e-12)
+    expected = naive_minp(distances, query_ids, gallery_ids, query_cameras, gallery_cameras)
+    assert result.mINP == pytest.approx(expected, abs=1e-12)
+
+
+def naive_minp(
+    distances: naive.Array,
+    query_ids: naive.Array,
+    gallery_ids: naive.Array,
+    query_cameras: naive.Array,
+    gallery_cameras: naive.Array,
+) -> float:
+    """MINP by walking down every sorted ranking (Ye et al., arXiv 2001.04193, section 2.3)."""
+    inverse_penalties = []
+    for row, identity, camera in zip(distances, query_ids, query_cameras, strict=True):
+        rank, matches, last = 0, 0, 0
+        for image in sorted(range(len(row)), key=lambda image: (row[image], image)):
+            same_shot = gallery_ids[image] == identity and gallery_cameras[image] == camera != -1
+            if same_shot or gallery_ids[image] == -1:
+                continue
+            rank += 1
+            if gallery_ids[image] == identity:
+                matches, last = matches + 1, rank
+        if matches:
+            inverse_penalties.append(matches / last)
+    return float(np.mean(inverse_penalties))
+
+
+def test_the_golden_set_has_the_minp_of_a_sorted_ranking(golden: Callable[[str], dict[str, Any]]) -> None:
+    data = golden("evaluation_a")
+    labels = (data["query_id"], data["gallery_id"], data["query_cam"], data["gallery_cam"])
+    names = ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")
+    result = evaluate_distances(data["squared_distance"], **dict(zip(names, labels, strict=True)))
+    expected = naive_minp(data["squared_distance"].astype(np.float32), *labels)
+    assert result.mINP == pytest.approx(expected, abs=1e-12)
+    assert 0 < result.mINP < 1
+
+
+def test_minp_of_a_ranking_by_hand() -> None:
+    result = evaluate_distances(
+        [[0.1, 0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5]],
+        query_ids=[1, 2],
+        gallery_ids=[1, 2, 1, 2, 3],  # matches at ranks 1 and 3, at ranks 2 and 4
+    )
+    assert result.mINP == pytest.approx((2 / 3 + 2 / 4) / 2)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+def test_reranking_in_blocks_scores_as_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    rng = np.random.default_rng(2)
+    centres = rng.standard_normal((5, 6))
+    query_ids, gallery_ids = np.arange(9) % 5, np.arange(40) % 5
+    query = centres[query_ids] + rng.standard_normal((9, 6))
+    gallery = centres[gallery_ids] + rng.standard_normal((40, 6))
+    labels: dict[str, Any] = {
+        "query_ids": query_ids,
+        "gallery_ids": gallery_ids,
+        "query_cameras": rng.integers(0, 3, 9),
+        "gallery_cameras": rng.integers(0, 3, 40),
+    }
+    expected = evaluate_distances(naive.rerank(query, gallery, 7, 3, 0.6), **labels)
+    whole = evaluate_distances(rerank(query, gallery, k1=7, k2=3, jaccard_weight=0.6), **labels)
+    monkeypatch.setattr(reranking, "_BLOCK_BYTES", 4 * 49 * rows)
+    result = evaluate_reranked(query, gallery, **labels, k1=7, k2=3, jaccard_weight=0.6)
+    for other in (expected, whole):
+        assert (result.mAP, result.mINP) == pytest.approx((other.mAP, other.mINP), abs=1e-9)
+        np.testing.assert_array_equal(result.cmc, other.cmc)
+    assert result.mAP != evaluate_ranking(query, gallery, **labels).mAP
+
+
+def test_reranking_names_what_it_cannot_do() -> None:
+    ids: dict[str, Any] = {"query_ids": [1], "gallery_ids": [1, 2]}
+    with pytest.raises(EvaluationError, match="k1=0 is below 1"):
+        evaluate_reranked([[0.0]], [[0.0], [1.0]], **ids, k1=0)
+    with pytest.raises(EvaluationError, match="nothing to re-rank: 0 queries"):
+        evaluate_reranked(np.zeros((0, 1)), [[0.0], [1.0]], query_ids=[], gallery_ids=[1, 2])
+    with pytest.raises(EvaluationError, match="2 dimensions and gallery features 1"):
+        evaluate_reranked([[0.0, 1.0]], [[0.0], [1.0]], **ids)
 
 
 def test_kernels_agree_with_their_python_source() -> None:
@@ -53,8 +130,8 @@ def test_kernels_agree_with_their_python_source() -> None:
     labels = ranking._Labels(*(rng.integers(0, 4, size) for size in (6, 15, 6, 15)))
     compiled = ranking._score_queries(distances, labels)
     plain = ranking._score_queries.py_func(distances, labels)
-    np.testing.assert_array_equal(compiled[0], plain[0])
-    np.testing.assert_array_equal(compiled[1], plain[1])
+    for one, other in zip(compiled, plain, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +140,8 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     ids: dict[str, Any] = {"query_ids": np.arange(9) % 5, "gallery_ids": np.arange(30) % 5}
     whole = evaluate_ranking(query, gallery, **ids)
     monkeypatch.setattr(ranking, "_BLOCK_BYTES", 4 * 30 * 2)
-    assert evaluate_ranking(query, gallery, **ids).mAP == whole.mAP
+    blocked = evaluate_ranking(query, gallery, **ids)
+    assert (blocked.mAP, blocked.mINP) == (whole.mAP, whole.mINP)
 
 
 def test_same_camera_matches_are_dropped_and_distractors_stay() -> None:

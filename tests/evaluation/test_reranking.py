@@ -40,6 +40,11 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = rerank(query, gallery, k1=5)
     monkeypatch.setattr(reranking, "_BLOCK_BYTES", 4 * 49 * 10)  # ten rows of distances at a time
     np.testing.assert_allclose(rerank(query, gallery, k1=5), whole, atol=1e-6)
+    monkeypatch.setattr(reranking, "_BLOCK_BYTES", 4 * 40 * 4)  # four queries of results at a time
+    features = query.astype(np.float32), gallery.astype(np.float32)
+    blocks = list(reranking.reranked_blocks(*features, k1=5, k2=6, jaccard_weight=0.7))
+    assert [len(block) for block in blocks] == [4, 4, 1]
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
 
 
 def test_duplicates_and_constant_features_stay_finite() -> None:

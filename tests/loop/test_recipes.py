@@ -43,6 +43,30 @@ def test_a_shown_recipe_is_a_configuration_file(name: str) -> None:
     assert "# Largest Jaccard distance of neighbours" in shown
 
 
+def test_a_shown_value_says_where_it_is_from() -> None:
+    layers = [read_recipe("usl/msmt17")]
+    config = resolve_config(layers)
+    lines = describe_config(config).splitlines()
+    assert f"#   recipe   usl/msmt17; source: {config.recipe.source}" in lines
+    assert "eps = 0.7  # recipe" in lines
+    assert "image_size = [256, 128]  # recipe" in lines
+    assert "erasing_area = [0.02, 0.4]  # default" in lines
+    assert 'precision = "auto"  # default' in lines
+    assert "# embed_dim is not set (None)" in lines
+    sources = [line.rpartition("# ")[2] for line in lines if " = " in line and not line.startswith("#")]
+    given = sum(len(value) if isinstance(value, dict) else 1 for value in layers[0].values())
+    assert sources.count("recipe") == given
+    assert set(sources) == {"recipe", "default"}
+
+
+def test_every_shown_value_has_its_meaning_above_it() -> None:
+    lines = describe_config(resolve_config([])).splitlines()
+    assert "#   recipe   the recipe; source: none given" in lines
+    values = [number for number, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    assert len(values) > 50
+    assert all(lines[number - 1].startswith("# ") for number in values)
+
+
 def test_later_layers_win_and_sections_merge() -> None:
     config = resolve_config([{"clustering": {"eps": 0.5, "k1": 20}}, {"clustering": {"eps": 0.4}}, {"seed": 9}])
     assert (config.clustering.eps, config.clustering.k1, config.seed) == (0.4, 20, 9)
@@ -70,6 +94,7 @@ def test_bad_settings_are_named_with_their_remedy(settings: dict[str, object], m
         ("clustering.eps=0.5", {"clustering": {"eps": 0.5}}),
         ("seed = 3", {"seed": 3}),
         ("data.target=market", {"data": {"target": "market"}}),
+        ("backbone.pretrained=", {"backbone": {"pretrained": ""}}),
         ("backbone.image_size=[64, 32]", {"backbone": {"image_size": [64, 32]}}),
     ],
 )

@@ -1,0 +1,58 @@
+"""A ViT that is told which camera took an image: side information embedding (SIE)."""
+
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from reidkit.errors import ConfigError
+
+__all__ = ["CameraVisionTransformer"]
+
+_STRENGTH = 3.0  # lambda of the paper
+
+
+class CameraVisionTransformer(VisionTransformer):
+    """A ViT with a learned vector per camera, added to all its tokens (TransReID, arXiv 2102.04378, section 3.3).
+
+    What a camera does to all its pictures, by its light and its angle, then need not be learned as part of a person.
+
+    Args:
+        cameras: Number of cameras, ids 0 to cameras - 1.
+        **arguments: Those of timm's `VisionTransformer`.
+    """
+
+    def __init__(self, cameras: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sie_cameras = cameras
+        self.sie_embed = nn.Parameter(torch.empty(cameras, 1, self.embed_dim))
+        nn.init.trunc_normal_(self.sie_embed, std=0.02)
+
+    def forward(  # type: ignore[override]  # timm's masks of attention have no use here
+        self, images: Tensor, cameras: Tensor | None = None
+    ) -> Tensor:
+        """Return the features (B, D) of images (B, 3, H, W).
+
+        Args:
+            images: Normalised images.
+            cameras: (B,) int64 camera of each image; -1 is unknown and adds nothing. None: all are unknown.
+
+        Raises:
+            ConfigError: A camera has no vector.
+        """
+        tokens = self._pos_embed(self.patch_embed(images))
+        if cameras is not None:
+            tokens = tokens + _STRENGTH * self._camera_embedding(cameras)
+        features: Tensor = self.forward_head(self.norm(self.blocks(self.norm_pre(self.patch_drop(tokens)))))
+        return features
+
+    def _camera_embedding(self, cameras: Tensor) -> Tensor:
+        """The vectors (B, 1, D) of cameras (B,), zero for unknown ones."""
+        if int(cameras.max()) >= self.sie_cameras:
+            raise ConfigError(
+                f"camera {int(cameras.max())} (ids begin at 0) reached a backbone with sie_cameras={self.sie_cameras}; "
+                "create it for as many cameras as the images have, or give -1 where it does not know a camera"
+            )
+        known = (cameras >= 0)[:, None, None]
+        return self.sie_embed[cameras.clamp(min=0)] * known
