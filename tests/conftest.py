@@ -37,3 +37,10 @@ def omniglot() -> Path:
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A very small set of generated pedestrians; do not write into it."""
     return tiny_people(tmp_path_factory.mktemp("data") / "people")
+
+
+@pytest.fixture(scope="session")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few people of another domain; do not write into it."""
+    folder = tmp_path_factory.mktemp("data") / "others"
+    return tiny_people(folder, train_identities=6, seed=9)

@@ -23,10 +23,17 @@ def tiny_config(target: Path | str, **settings: Any) -> RunConfig:
     return resolve_config([SETTINGS, {"data": {"target": str(target)}}, settings])
 
 
-def tiny_people(folder: Path) -> Path:
-    """Eight training identities and four test identities."""
+def tiny_people(folder: Path, *, train_identities: int = 8, seed: int = 0) -> Path:
+    """A few training identities and four test identities."""
     config = SyntheticConfig(
-        train_identities=8, test_identities=4, cameras=3, images_per_camera=2, distractors=4, height=32, width=16
+        train_identities=train_identities,
+        test_identities=4,
+        cameras=3,
+        images_per_camera=2,
+        distractors=4,
+        height=32,
+        width=16,
+        seed=seed,
     )
     make_synthetic(folder, config, workers=1)
     return folder

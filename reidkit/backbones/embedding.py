@@ -57,6 +57,10 @@ class EmbeddingModel(nn.Module):
         before = features.float()
         return Embeddings(before, self.bottleneck(before))
 
+    def reset_neck(self) -> None:
+        """Set the neck back to its start: UDA takes over the backbone of a source alone."""
+        self.bottleneck.reset_parameters()
+
     def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:
         """Return the L2-normalised retrieval features (B, D) of images (B, 3, H, W); cameras as in `forward`."""
         return functional.normalize(getattr(self(images, cameras), self.retrieval), dim=1)

@@ -10,6 +10,8 @@ from reidkit.cli.data import data
 from reidkit.cli.doctor import doctor
 from reidkit.cli.evaluate import evaluate
 from reidkit.cli.recipes import recipes
+from reidkit.cli.supervised import supervised
+from reidkit.cli.uda import uda
 from reidkit.cli.usl import usl
 from reidkit.errors import ReidkitError
 
@@ -41,12 +43,14 @@ def cli() -> None:
     reidkit usl                                 train on generated pedestrians, no data needed
     reidkit usl --target msmt17                 train on MSMT17 without labels
     reidkit usl --target path/to/my/images      ... or on your own folder in Market-1501 layout
+    reidkit uda --source market --target msmt17 learn from labels elsewhere first
+    reidkit supervised --dataset market         train with labels
     reidkit evaluate runs/usl-market --on market --on msmt17
     reidkit cluster features.npy -o labels.csv  pseudo-labels of any embeddings
     """  # noqa: D301  (\b keeps click from re-wrapping)
 
 
-for command in (usl, evaluate, cluster, data, recipes, doctor):
+for command in (usl, uda, supervised, evaluate, cluster, data, recipes, doctor):
     cli.add_command(command)
 
 

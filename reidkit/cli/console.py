@@ -153,6 +153,9 @@ def _epoch_line(record: Record, epochs: int, left: float) -> str:
 def _closing_table(history: list[Record]) -> Table:
     evaluated = [record for record in history if "mAP" in record]
     rows: dict[str, Record] = {"before training": evaluated[0]}
+    adapted = [record for record in history if "others" in record]
+    if len(adapted) > 1:
+        rows["before adaptation"] = adapted[0]
     rows["best"] = max(evaluated, key=lambda record: record["mAP"])
     rows["last"] = evaluated[-1]
     table = Table(title="result")
@@ -162,6 +165,10 @@ def _closing_table(history: list[Record]) -> Table:
         scores = (f"{record[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10"))
         labels = (f"{record['clusters']:,}", f"{record['noise']:.1%}") if "clusters" in record else ("", "")
         table.add_row(name, str(record["epoch"]), *scores, *labels)
+    for record in adapted[:1] + adapted[1:][-1:]:
+        for dataset, scores in record["others"].items():
+            figures = (f"{scores[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10"))
+            table.add_row(f"{dataset}, the source", str(record["epoch"]), *figures, "", "")
     return table
 
 

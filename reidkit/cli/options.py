@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-__all__ = ["data_root_option", "device_option", "settings_of", "training_options"]
+__all__ = ["clustering_options", "data_root_option", "device_option", "settings_of", "training_options"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -33,10 +33,7 @@ _TRAINING = (
     ),
     click.option("--resume", is_flag=True, help="Go on with the run in --output, or with the last default one."),
     click.option("--pretrained", metavar="FILE", help="Weights to start from; `timm` for timm's own, `none` for none."),
-    click.option("--epochs", type=int, help="Rounds of clustering and training."),
-    click.option("--batch-size", type=int, help="Images per training step."),
-    click.option("--eps", type=float, help="Largest Jaccard distance of neighbours; higher merges more."),
-    click.option("--min-samples", type=int, help="Images within eps that make a core point."),
+    click.option("--epochs", type=int, help="Epochs of the whole run."),
     click.option("--no-flip", is_flag=True, help="No mirrored images: for letters and the like."),
     click.option("--no-cameras", is_flag=True, help="Treat all cameras as unknown."),
     click.option("--strict", is_flag=True, help="Stop at the first unreadable image."),
@@ -46,6 +43,13 @@ _TRAINING = (
     click.option("--quiet", is_flag=True, help="Show warnings and errors only."),
 )
 
+_CLUSTERING = (
+    click.option("--batch-size", type=int, help="Images per training step."),
+    click.option("--eps", type=float, help="Largest Jaccard distance of neighbours; higher merges more."),
+    click.option("--min-samples", type=int, help="Images within eps that make a core point."),
+    click.option("--method", type=click.Choice(("dbscan", "hdbscan")), help="What clusters the distances."),
+)
+
 # Option -> (setting, value); a callable value maps what was typed.
 _SETTINGS: dict[str, tuple[str, Any]] = {
     "pretrained": ("backbone.pretrained", lambda typed: "" if typed == "none" else typed),
@@ -53,6 +57,10 @@ _SETTINGS: dict[str, tuple[str, Any]] = {
     "batch_size": ("sampler.batch_size", None),
     "eps": ("clustering.eps", None),
     "min_samples": ("clustering.min_samples", None),
+    "method": ("clustering.method", None),
+    "source": ("data.source", None),
+    "strategy": ("uda.strategy", None),
+    "source_checkpoint": ("uda.source_checkpoint", str),
     "no_flip": ("augmentation.flip", lambda _: 0.0),
     "no_cameras": ("data.cameras", lambda _: False),
     "strict": ("data.strict", None),
@@ -65,6 +73,13 @@ _SETTINGS: dict[str, tuple[str, Any]] = {
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every training command."""
     for option in reversed(_TRAINING):
+        command = option(command)
+    return command
+
+
+def clustering_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that cluster."""
+    for option in reversed(_CLUSTERING):
         command = option(command)
     return command
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reidkit.cli.console import Display, log_to
 from reidkit.cli.options import settings_of
-from reidkit.errors import RunError
+from reidkit.errors import ConfigError, RunError
 from reidkit.loop import (
     Record,
     RunConfig,
@@ -28,9 +28,18 @@ RUNS = Path("runs")
 _MAY_CHANGE = ("training.epochs", "training.device")
 
 
-def run_training(mode: str, target: str, train: Callable[..., list[Record]], options: Mapping[str, Any]) -> None:
-    """Resolve settings, run `train`, print the closing table and write the report."""
-    run, config = _resumed(mode, target, options) if options["resume"] else _new(mode, target, options)
+def run_training(
+    mode: str, train: Callable[..., list[Record]], options: Mapping[str, Any], *, default_target: str
+) -> None:
+    """Resolve settings, run `train`, print the closing table and write the report.
+
+    Args:
+        mode: Name of the wiring, which is the command's.
+        train: The wiring.
+        options: What was typed.
+        default_target: The data set where neither a target nor a recipe was typed.
+    """
+    run, config = _open(mode, options, default_target)
     start = time.monotonic()
     with Display(quiet=options["quiet"]) as display, log_to(run.log_file):
         display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
@@ -40,11 +49,17 @@ def run_training(mode: str, target: str, train: Callable[..., list[Record]], opt
         display.close_run(history, run.path, report, time.monotonic() - start)
 
 
-def _new(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFolder, RunConfig]:
-    recipe = options["recipe"] or default_recipe(mode, target)
-    layers = [read_recipe(recipe), {"data": {"target": target}}, *_typed(options)]
+def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[RunFolder, RunConfig]:
+    """A new run, or the one to go on with."""
+    target = options["target"]
+    if options["resume"]:
+        return _resumed(mode, target or default_target, options)
+    recipe = options["recipe"] or default_recipe(mode, target or default_target)
+    layers = [read_recipe(recipe), {"data": {"target": target}} if target else {}, *_typed(options)]
     config = resolve_config(layers)
-    path = options["output"] or free_run_path(RUNS, _run_name(mode, target))
+    if config.mode != mode:
+        raise ConfigError(f"{recipe} is a recipe of `reidkit {config.mode}`, not of `reidkit {mode}`; see recipes list")
+    path = options["output"] or free_run_path(RUNS, _run_name(mode, config.data.target))
     return RunFolder.create(path, config), config
 
 

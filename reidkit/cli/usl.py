@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from reidkit.cli.options import training_options
+from reidkit.cli.options import clustering_options, training_options
 
 __all__ = ["usl"]
 
@@ -18,11 +18,12 @@ Examples:
   reidkit usl --resume                                   go on with the last run
 """
 )
-@click.option("--target", default="synthetic", show_default=True, help="Data set: a name or a folder.")
+@click.option("--target", help="Data set: a name or a folder.  [default: the recipe's, or synthetic]")
 @training_options
-def usl(target: str, **options: Any) -> None:
+@clustering_options
+def usl(**options: Any) -> None:
     """Train without labels: cluster features into pseudo-labels, learn from them, repeat."""
     from reidkit.cli.runs import run_training
     from reidkit.usl import train_usl
 
-    run_training("usl", target, train_usl, options)
+    run_training("usl", train_usl, options, default_target="synthetic")

@@ -11,7 +11,7 @@ from reidkit.datasets.catalog import (
     synthetic_config,
 )
 from reidkit.datasets.check import check_dataset
-from reidkit.datasets.config import AugmentationConfig, DataConfig, SamplerConfig
+from reidkit.datasets.config import AugmentationConfig, Colour, DataConfig, SamplerConfig
 from reidkit.datasets.images import DecodedImages, decode_images
 from reidkit.datasets.sampler import sample_batches
 from reidkit.datasets.splits import ReIDDataset, Split
@@ -21,6 +21,7 @@ __all__ = [
     "CATALOG",
     "SYNTHETIC",
     "AugmentationConfig",
+    "Colour",
     "DataConfig",
     "DecodedImages",
     "ReIDDataset",

@@ -36,6 +36,8 @@ class AugmentationParameters(NamedTuple):
     """(B, 4) top, left, height, width of the erased box; height 0 erases nothing."""
     noise: NDArray[np.float32]
     """What is written into the boxes, image by image, channel by channel, row by row; empty if it is a colour."""
+    affine: NDArray[np.float32]
+    """(B, 2, 2) pixels of the result to those of the image, (x, y) from the middle; empty if there is no jitter."""
 
 
 def augment(
@@ -46,7 +48,7 @@ def augment(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Tensor:
-    """Flip, pad and crop, colour, normalise, erase.
+    """Flip, pad and crop, turn, colour, normalise, erase.
 
     Args:
         pixels: (B, 3, H, W) uint8 RGB.
@@ -79,6 +81,7 @@ def draw_augmentation(
         saturation=factors(config.saturation, batch),
         box=(boxes := _draw_boxes(batch, size, rng, config)),
         noise=_draw_noise(boxes, rng, config),
+        affine=_draw_affine(batch, rng, config),
     )
 
 
@@ -92,6 +95,8 @@ def apply_augmentation(
 ) -> Tensor:
     """Do to a batch what `draw_augmentation` decided; shapes as in `augment`."""
     images = _crop_and_flip(pixels, parameters, config.pad).float().div_(255)
+    if len(parameters.affine):
+        images = _turn(images, parameters.affine)
     if config.brightness or config.colour_cast or config.contrast or config.saturation:
         images = _colour(images, parameters)
     images = _normalise_unit(images, mean, std)
@@ -132,6 +137,19 @@ def _draw_noise(boxes: NDArray[np.int64], rng: np.random.Generator, config: Augm
     return rng.standard_normal(3 * erased, dtype=np.float32)
 
 
+def _draw_affine(batch: int, rng: np.random.Generator, config: AugmentationConfig) -> NDArray[np.float32]:
+    """Rotation, after shear along x, after scale, each image's drawn evenly from its range; nothing if all are off."""
+    if not (config.rotation or config.shear or config.zoom):
+        return np.empty((0, 2, 2), np.float32)
+    angle, shear = np.radians(rng.uniform(-1, 1, (2, batch)) * [[config.rotation], [config.shear]])
+    scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, batch)
+    turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1).reshape(batch, 2, 2)
+    slant = np.tile(np.eye(2), (batch, 1, 1))
+    slant[:, 0, 1] = np.tan(shear)
+    matrices: NDArray[np.float32] = (scale[:, None, None] * (turn @ slant)).astype(np.float32)
+    return matrices
+
+
 def _crop_and_flip(pixels: Tensor, parameters: AugmentationParameters, pad: int) -> Tensor:
     device = pixels.device
     batch, _, height, width = pixels.shape
@@ -145,6 +163,17 @@ def _crop_and_flip(pixels: Tensor, parameters: AugmentationParameters, pad: int)
     images = torch.arange(batch, device=device)[:, None, None, None]
     channels = torch.arange(3, device=device)[None, :, None, None]
     return padded[images, channels, (top[:, None] + rows)[:, None, :, None], source_columns[:, None, None, :]]
+
+
+def _turn(images: Tensor, affine: NDArray[np.float32]) -> Tensor:
+    """Sample every image through its matrix, bilinearly; what lies outside continues the border."""
+    height, width = images.shape[2:]
+    matrix = torch.from_numpy(affine).to(images.device)
+    # The grid counts from -1 to 1 along both sides, the matrix in pixels.
+    aspect = matrix.new_tensor([[1, height / width], [width / height, 1]])
+    matrix = torch.cat([matrix * aspect, matrix.new_zeros(len(images), 2, 1)], 2)
+    grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _colour(images: Tensor, parameters: AugmentationParameters) -> Tensor:

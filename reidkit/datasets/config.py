@@ -6,7 +6,7 @@ from pydantic import Field
 
 from reidkit.config import Settings
 
-__all__ = ["AugmentationConfig", "DataConfig", "SamplerConfig"]
+__all__ = ["AugmentationConfig", "Colour", "DataConfig", "SamplerConfig"]
 
 Colour = tuple[float, float, float]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -17,6 +17,9 @@ class DataConfig(Settings):
 
     target: str = "synthetic"
     """Data set: a name (`reidkit data list`) or a folder in Market-1501 layout."""
+
+    source: str = ""
+    """Labelled data set that UDA starts from, named likewise."""
 
     cameras: bool = True
     """Use the camera ids of file names; without them the sampler and the evaluation treat cameras as unknown."""
@@ -49,6 +52,15 @@ class AugmentationConfig(Settings):
 
     pad: int = Field(10, ge=0)
     """Black pixels added on every side before a random crop of the original size."""
+
+    rotation: float = Field(0.0, ge=0, le=180)
+    """Largest angle, in degrees, by which an image is turned either way."""
+
+    shear: float = Field(0.0, ge=0, lt=90)
+    """Largest angle, in degrees, by which its upright lines are slanted either way."""
+
+    zoom: float = Field(0.0, ge=0, lt=1)
+    """Strength z: it is scaled by a factor from [1 - z, 1 + z]."""
 
     brightness: Share = 0.0
     """Strength b: values are scaled by a factor from [1 - b, 1 + b]."""

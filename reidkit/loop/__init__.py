@@ -1,13 +1,13 @@
 """The alternation itself: epoch, training step, run folder, checkpoints, resume."""
 
-from reidkit.loop.alternation import Benchmark, Stage, alternate
+from reidkit.loop.alternation import Benchmark, alternate
 from reidkit.loop.config import RunConfig
 from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, create_classifier
 from reidkit.loop.device import create_fabric
 from reidkit.loop.epoch import Criterion, train_epoch
 from reidkit.loop.extract import extract
 from reidkit.loop.files import atomic_write
-from reidkit.loop.images import ImageSet, read_split
+from reidkit.loop.images import ImageSet, find_dataset, read_dataset, read_split
 from reidkit.loop.model import TrainedModel, build_model, load_model
 from reidkit.loop.progress import Progress
 from reidkit.loop.pseudo_labels import (
@@ -21,6 +21,7 @@ from reidkit.loop.pseudo_labels import (
 from reidkit.loop.recipes import default_recipe, list_recipes, parse_assignment, read_recipe, read_toml, resolve_config
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.scoring import evaluate_model, evaluate_on
+from reidkit.loop.stages import Learning, Stage, cluster_stage, identity_stage
 
 __all__ = [
     "BatchContrast",
@@ -32,6 +33,7 @@ __all__ = [
     "Features",
     "IdentityLoss",
     "ImageSet",
+    "Learning",
     "Progress",
     "PseudoLabeler",
     "Record",
@@ -42,17 +44,21 @@ __all__ = [
     "alternate",
     "atomic_write",
     "build_model",
+    "cluster_stage",
     "create_classifier",
     "create_fabric",
     "default_recipe",
     "evaluate_model",
     "evaluate_on",
     "extract",
+    "find_dataset",
     "ground_truth",
+    "identity_stage",
     "instances",
     "list_recipes",
     "load_model",
     "parse_assignment",
+    "read_dataset",
     "read_recipe",
     "read_split",
     "read_toml",

@@ -1,20 +1,21 @@
 """The alternation: features -> labels -> memory -> training -> evaluation, epoch after epoch."""
 
 import functools
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reidkit.backbones import EmbeddingModel
+from reidkit.backbones import EmbeddingModel, source_statistics
 from reidkit.clustering import clustering_record
 from reidkit.datasets import augment, sample_batches
 from reidkit.loop.config import RunConfig
@@ -24,30 +25,16 @@ from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
 from reidkit.loop.optimisation import create_optimizer, learning_rate, set_learning_rate
 from reidkit.loop.progress import Progress
-from reidkit.loop.pseudo_labels import EpochLabels, Features, FeatureSource
+from reidkit.loop.pseudo_labels import EpochLabels, Features
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.scoring import evaluate_model
+from reidkit.loop.stages import Stage
 
-__all__ = ["Benchmark", "Stage", "alternate"]
+__all__ = ["Benchmark", "alternate"]
 
 logger = logging.getLogger(__name__)
 
 _VIEWS = 2  # of an image that is a class of its own, differently augmented, as in SimCLR (arXiv 2002.05709)
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Epochs that train on the same images by the same rule; what a mode gives to the loop."""
-
-    last_epoch: int
-    """The stage's last epoch, counted from 1 over all stages."""
-    train: ImageSet
-    label: Callable[[FeatureSource, int], EpochLabels]
-    """Features at the start of an epoch, and the epoch -> labels of the training images."""
-    criterion: Callable[[FeatureSource, EpochLabels], Criterion]
-    """Features and labels at the start of an epoch -> what its batches are trained by."""
-    head: nn.Module | None = None
-    """What the criterion learns besides the model, such as a classifier."""
 
 
 class Benchmark(NamedTuple):
@@ -55,6 +42,9 @@ class Benchmark(NamedTuple):
 
     query: ImageSet
     gallery: ImageSet
+    others: Mapping[str, tuple[ImageSet, ImageSet]] = {}
+    """Query and gallery of other data sets by name, evaluated at the end of each stage with a successor of its own
+    optimiser, and of the run: what UDA forgets of its source."""
 
 
 class _Machinery(NamedTuple):
@@ -65,6 +55,7 @@ class _Machinery(NamedTuple):
     trainable: nn.Module
     heads: nn.ModuleList
     optimizer: Optimizer
+    """That of the stage at hand."""
     benchmark: Benchmark
     config: RunConfig
     progress: Progress
@@ -105,23 +96,35 @@ def alternate(
     """
     place(fabric, model)
     heads = nn.ModuleList(stage.head for stage in stages if stage.head is not None).to(fabric.device)
-    trainable, optimizer = fabric.setup(model, create_optimizer(nn.ModuleList([model, heads]), config.optimizer))
-    machinery = _Machinery(fabric, model, trainable, heads, optimizer, benchmark, config, progress)
     checkpoint = run.load_checkpoint() if resume else None
-    history: list[Record] = [] if checkpoint is None else _restore(machinery, checkpoint)
+    history: list[Record] = [] if checkpoint is None else checkpoint["history"]
+    stage = stages[_stage_of(stages, max(1, len(history) - 1))]
+    if checkpoint is not None and len(history) > 1 and stage.prepare is not None:
+        stage.prepare(model)  # gives it the parts whose state is about to be loaded
+    optimizer = create_optimizer(nn.ModuleList([model, heads]), stage.learning.optimizer)
+    trainable, optimizer = fabric.setup(model, optimizer)
+    machinery = _Machinery(fabric, model, trainable, heads, optimizer, benchmark, config, progress)
+    if checkpoint is not None:
+        _restore(machinery, checkpoint)
     run.restore_history(history)
     progress.start_run(len(history), config.training.epochs)
     for epoch in range(len(history), config.training.epochs + 1):
+        index = _stage_of(stages, max(1, epoch))
+        stage, before = stages[index], stages[index - 1].last_epoch if index else 0
         if epoch == 0:
-            history.append(_first_evaluation(machinery))
+            history.append(_first_evaluation(machinery, stage))
         else:
-            index = next(index for index, stage in enumerate(stages) if epoch <= stage.last_epoch)
-            stage, before = stages[index], stages[index - 1].last_epoch if index else 0
-            record, labels = _run_epoch(machinery, stage, epoch, before)
-            if labels.kind == "clusters":
+            if epoch == before + 1 and stage.prepare is not None:
+                machinery = _prepared(machinery, stage)
+            closing = epoch == _last_of(stages, index, config)
+            record, labels = _run_epoch(machinery, stage, epoch, before, evaluated=closing)
+            if record["labels"] == "clusters":
                 record["quality"] = _quality(run, stage, labels, history[-1])
+            if closing and benchmark.others:
+                record["others"] = _evaluate_others(machinery)
             history.append(record)
-            run.save_labels(epoch, labels.labels, stage.train.split.paths)
+            shown = labels.found or labels
+            run.save_labels(epoch, shown.labels, stage.train.split.paths[stage.source_images :])
         _save(run, machinery, history)
         run.append(history[-1])
         progress.end_epoch(history[-1])
@@ -129,14 +132,40 @@ def alternate(
     return history
 
 
-def _first_evaluation(machinery: _Machinery) -> Record:
+def _stage_of(stages: Sequence[Stage], epoch: int) -> int:
+    """Index of the stage that an epoch, counted from 1, belongs to; the last one goes on for ever."""
+    return next((index for index, stage in enumerate(stages) if epoch <= stage.last_epoch), len(stages) - 1)
+
+
+def _last_of(stages: Sequence[Stage], index: int, config: RunConfig) -> int:
+    """The last epoch before another stage begins anew, or the run ends."""
+    for stage, following in itertools.pairwise(stages[index:]):
+        if following.prepare is not None:
+            return stage.last_epoch
+    return config.training.epochs
+
+
+def _prepared(machinery: _Machinery, stage: Stage) -> _Machinery:
+    """The machinery for a stage that begins anew: the model made ready, and a new optimiser."""
+    model = machinery.model
+    if stage.prepare is not None:
+        stage.prepare(model)
+    optimizer = create_optimizer(nn.ModuleList([model, machinery.heads]), stage.learning.optimizer)
+    ready: Any = machinery.fabric.setup_optimizers(optimizer)
+    return machinery._replace(optimizer=ready)
+
+
+def _first_evaluation(machinery: _Machinery, stage: Stage) -> Record:
     seconds: dict[str, float] = {}
+    machinery.model.retrieval = stage.retrieval
     with _timed(seconds, "evaluate"):
         scores = _evaluate(machinery)
     return {"epoch": 0, **scores, "seconds": seconds}
 
 
-def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int, before: int) -> tuple[Record, EpochLabels]:
+def _run_epoch(
+    machinery: _Machinery, stage: Stage, epoch: int, before: int, *, evaluated: bool
+) -> tuple[Record, EpochLabels]:
     """One round of the alternation: the figure of the paper, from top to bottom.
 
     Args:
@@ -144,18 +173,20 @@ def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int, before: int) -> 
         stage: The stage that the epoch belongs to.
         epoch: Its number, counted from 1 over all stages.
         before: The last epoch of the stage before, or 0: every stage has the whole schedule of the learning rate.
+        evaluated: Evaluate after it, whatever its number.
     """
-    fabric, model, config, progress = machinery.fabric, machinery.model, machinery.config, machinery.progress
+    config, learning = machinery.config, stage.learning
     seconds: dict[str, float] = {}
+    machinery.model.retrieval = stage.retrieval
     torch.manual_seed(_epoch_seed(config.seed, epoch))
     last = min(stage.last_epoch, config.training.epochs)
-    rate = learning_rate(epoch - before, last - before, config.optimizer.learning_rate, config.schedule)
+    rate = learning_rate(epoch - before, last - before, learning.optimizer.learning_rate, learning.schedule)
     set_learning_rate(machinery.optimizer, rate)
 
     @functools.cache  # labels and criterion share one extraction; an epoch that needs none pays for none
     def features() -> Features:
         with _timed(seconds, "extract"):
-            return extract(fabric, model, stage.train.pixels, config, progress)
+            return _extract(machinery, stage)
 
     with _timed(seconds, "label"):
         labels = stage.label(features, epoch)
@@ -164,15 +195,16 @@ def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int, before: int) -> 
     with _timed(seconds, "train"):
         result = _train(machinery, stage, criterion, labels, epoch)
     scores: dict[str, float] = {}
-    if epoch % config.evaluation.every == 0 or epoch == config.training.epochs:
+    if epoch % config.evaluation.every == 0 or evaluated:
         with _timed(seconds, "evaluate"):
             scores = _evaluate(machinery)
 
+    shown = labels.found or labels
     record = {
         "epoch": epoch,
-        "labels": labels.kind,
-        "clusters": labels.clusters,
-        "noise": labels.noise / len(labels.labels),
+        "labels": shown.kind,
+        "clusters": shown.clusters,
+        "noise": shown.noise / len(shown.labels),
         "loss": result.loss,
         "learning_rate": rate,
         "skipped": result.skipped,
@@ -183,67 +215,97 @@ def _run_epoch(machinery: _Machinery, stage: Stage, epoch: int, before: int) -> 
     return record, labels
 
 
+def _extract(machinery: _Machinery, stage: Stage) -> Features:
+    """Features (N, D) of the stage's images."""
+    fabric, model, config, progress = machinery.fabric, machinery.model, machinery.config, machinery.progress
+    source = stage.source_images
+    if not source:
+        return extract(fabric, model, stage.train, config, progress)
+    with source_statistics(model):
+        first = extract(fabric, model, stage.train.part(0, source), config, progress)
+    rest = extract(fabric, model, stage.train.part(source, None), config, progress)
+    return np.concatenate([first, rest])
+
+
 def _quality(run: RunFolder, stage: Stage, labels: EpochLabels, last: Record) -> dict[str, float]:
     """Figures of a clustering, held against that of the last epoch, which a resumed run finds in its folder."""
     previous = run.load_labels(last["epoch"]) if last.get("labels") == "clusters" else None
-    return clustering_record(labels.labels, graph=labels.graph, previous=previous, cameras=stage.train.split.cameras)
+    found, cameras = labels.found or labels, stage.train.split.cameras[stage.source_images :]
+    return clustering_record(found.labels, graph=found.graph, previous=previous, cameras=cameras)
 
 
 def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: EpochLabels, epoch: int) -> EpochResult:
-    config = machinery.config
-    instances = {
-        "clusters": config.sampler.instances,
-        "identities": config.warmup.instances,
-        "instances": _VIEWS,
-    }[labels.kind]
-    clusters_per_batch = max(1, config.sampler.batch_size // instances)
-    if labels.clusters < clusters_per_batch:
-        logger.warning(
-            "epoch %d: %d clusters are fewer than the %d of a batch: batches have %d images instead of %d",
-            epoch,
-            labels.clusters,
-            clusters_per_batch,
-            labels.clusters * instances,
-            config.sampler.batch_size,
-        )
+    config, learning = machinery.config, stage.learning
     # One stream per purpose: drawing more of one never shifts the other.
     sampling, augmenting = (np.random.default_rng(stream) for stream in _streams(config.seed, epoch))
-    batches = sample_batches(
-        labels.labels,
-        stage.train.split.cameras,
-        clusters_per_batch=clusters_per_batch,
-        instances=instances,
-        batches=config.training.iterations,
-        rng=sampling,
-    )
 
     def transform(pixels: Tensor) -> Tensor:
-        return augment(pixels, augmenting, config.augmentation, mean=config.data.mean, std=config.data.std)
+        return augment(pixels, augmenting, learning.augmentation, mean=config.data.mean, std=config.data.std)
 
     return train_epoch(
         machinery.fabric,
         machinery.trainable,
         criterion,
         machinery.optimizer,
-        batches,
-        pixels=stage.train.pixels,
+        _batches(stage, labels, epoch, sampling),
+        images=stage.train,
         labels=labels.labels,
         augment=transform,
         skip_limit=config.training.skip_limit,
-        steps=config.training.iterations,
+        steps=learning.iterations,
         progress=machinery.progress,
     )
 
 
+def _batches(stage: Stage, labels: EpochLabels, epoch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """P x K batches of the stage's images, of two halves where it has a source."""
+    learning, source = stage.learning, stage.source_images
+    instances = _VIEWS if labels.kind == "instances" else learning.instances
+    halves = [slice(0, source), slice(source, None)] if source else [slice(None)]
+    wanted = max(1, learning.batch_size // instances // len(halves))
+    clusters = min(len(np.unique(part[part >= 0])) for part in (labels.labels[half] for half in halves))
+    if clusters < wanted:
+        logger.warning(
+            "epoch %d: %d clusters are fewer than the %d of a batch: batches have %d images instead of %d",
+            epoch,
+            clusters,
+            wanted,
+            clusters * instances * len(halves),
+            learning.batch_size,
+        )
+    drawn = (
+        sample_batches(
+            labels.labels[half],
+            stage.train.split.cameras[half],
+            clusters_per_batch=min(wanted, max(1, clusters)),
+            instances=instances,
+            batches=learning.iterations,
+            rng=stream,
+        )
+        for half, stream in zip(halves, rng.spawn(2) if source else [rng], strict=True)
+    )
+    for parts in zip(*drawn, strict=True):
+        yield np.concatenate([part + (half.start or 0) for half, part in zip(halves, parts, strict=True)])
+
+
 def _evaluate(machinery: _Machinery) -> dict[str, float]:
     model, benchmark, config = machinery.model, machinery.benchmark, machinery.config
-    return evaluate_model(machinery.fabric, model, *benchmark, config, machinery.progress)
+    return evaluate_model(machinery.fabric, model, benchmark.query, benchmark.gallery, config, machinery.progress)
+
+
+def _evaluate_others(machinery: _Machinery) -> dict[str, dict[str, float]]:
+    fabric, model, config, progress = machinery.fabric, machinery.model, machinery.config, machinery.progress
+    return {
+        name: evaluate_model(fabric, model, query, gallery, config, progress)
+        for name, (query, gallery) in machinery.benchmark.others.items()
+    }
 
 
 def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
     """Write last.pt, and best.pt after the best evaluation so far."""
     config = machinery.config.model_dump_json()
-    model = {"model": machinery.model.state_dict(), "config": config, "history": history}
+    retrieval = machinery.model.retrieval
+    model = {"model": machinery.model.state_dict(), "retrieval": retrieval, "config": config, "history": history}
     learning = {"heads": machinery.heads.state_dict(), "optimizer": machinery.optimizer.state_dict()}
     run.save_checkpoint("last", {**model, **learning})
     scores = [record["mAP"] for record in history if "mAP" in record]
@@ -251,12 +313,10 @@ def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
         run.save_checkpoint("best", model)
 
 
-def _restore(machinery: _Machinery, checkpoint: dict[str, Any]) -> list[Record]:
+def _restore(machinery: _Machinery, checkpoint: dict[str, Any]) -> None:
     machinery.model.load_state_dict(checkpoint["model"])
     machinery.heads.load_state_dict(checkpoint["heads"])
     machinery.optimizer.load_state_dict(checkpoint["optimizer"])
-    history: list[Record] = checkpoint["history"]
-    return history
 
 
 def _streams(seed: int, epoch: int) -> list[np.random.SeedSequence]:

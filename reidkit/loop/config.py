@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from reidkit.backbones import BackboneConfig
 from reidkit.clustering import ClusteringConfig
 from reidkit.config import Settings
-from reidkit.datasets import AugmentationConfig, DataConfig, SamplerConfig
+from reidkit.datasets import AugmentationConfig, Colour, DataConfig, SamplerConfig
 from reidkit.memory import MemoryConfig
 
 __all__ = [
@@ -17,7 +17,11 @@ __all__ = [
     "RecipeInfo",
     "RunConfig",
     "ScheduleConfig",
+    "SupervisedConfig",
+    "SupervisedOptimizerConfig",
+    "SupervisedScheduleConfig",
     "TrainingConfig",
+    "UDAConfig",
     "WarmupConfig",
 ]
 
@@ -35,6 +39,9 @@ class RecipeInfo(Settings):
 
     source: str = ""
     """Where its values come from."""
+
+    expected: str = ""
+    """The result that the paper reports for it, in per cent."""
 
 
 class WarmupConfig(Settings):
@@ -112,6 +119,84 @@ class TrainingConfig(Settings):
     """Steps in an epoch that may be skipped because their loss is not finite; one more stops the run."""
 
 
+class SupervisedOptimizerConfig(OptimizerConfig):
+    """The optimiser of training on identities."""
+
+    learning_rate: float = Field(4e-4, gt=0)
+    """Learning rate before the schedule, for the section's batch size."""
+
+    weight_decay: float = Field(1e-4, ge=0)
+    """Weight decay; coupled (L2) in SGD, decoupled in AdamW."""
+
+    bias_factor: float = Field(2.0, gt=0)
+    """Learning rate of biases over that of the weights."""
+
+
+class SupervisedScheduleConfig(ScheduleConfig):
+    """The learning rate over the epochs of training on identities."""
+
+    name: Literal["step", "cosine"] = "cosine"
+    """`step`: multiplied by `factor` every `step_epochs`; `cosine`: down to `factor` of itself at the last epoch."""
+
+    factor: float = Field(0.002, gt=0, le=1)
+    """Multiplier of a step, or the final share of a cosine."""
+
+    warmup_epochs: int = Field(20, ge=0)
+    """Epochs of linear increase from 1 % of the learning rate."""
+
+
+class SupervisedConfig(Settings):
+    """Training on known identities: the whole of supervised training, and the first stage of UDA.
+
+    Source: TransReID-SSL (arXiv 2111.12084), section 5.1, and its public settings.
+    """
+
+    epochs: int = Field(0, ge=0)
+    """UDA: how many of the run's epochs are trained on the source, the first ones. Supervised training: not used."""
+
+    iterations: int | None = Field(None, ge=1)
+    """Training steps in an epoch; None: as many as its images fill batches."""
+
+    batch_size: int = Field(64, ge=2)
+    """Images per training step."""
+
+    instances: int = Field(4, ge=1)
+    """Images of an identity in a batch; must divide the batch size."""
+
+    criterion: Literal["identities", "centroids"] = "identities"
+    """`identities`: a classifier after the neck, retrieval with the feature before it; `centroids`: cluster contrast
+    (section `memory`) with identities as clusters, retrieval with the feature after the neck."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the classifier's target that is spread over all identities."""
+
+    triplet: float = Field(1.0, ge=0)
+    """Weight of the batch-hard triplet loss on the features before the neck; 0 leaves it out."""
+
+    margin: float | None = Field(None, ge=0)
+    """Margin of the triplet loss in units of the features; None: the soft margin log(1 + exp(.))."""
+
+    erasing_fill: Colour | Literal["noise"] = "noise"
+    """As `augmentation.erasing_fill`, which does not count here."""
+
+    optimizer: SupervisedOptimizerConfig = SupervisedOptimizerConfig()
+    """The optimiser of these epochs."""
+
+    schedule: SupervisedScheduleConfig = SupervisedScheduleConfig()
+    """The learning rate over these epochs."""
+
+
+class UDAConfig(Settings):
+    """How the target follows the source."""
+
+    strategy: Literal["finetune", "joint"] = "finetune"
+    """`finetune`: clusters of the target alone, from the backbone that the source has trained; `joint`: classes of the
+    source, clusters of the target and its single images in one softmax (SpCL, arXiv 2006.02713)."""
+
+    source_checkpoint: str = ""
+    """Weights trained on a source: the target follows at once."""
+
+
 class EvaluationConfig(Settings):
     """When and how to evaluate."""
 
@@ -128,8 +213,8 @@ class EvaluationConfig(Settings):
 class RunConfig(Settings):
     """Everything that decides a run."""
 
-    mode: Literal["usl"] = "usl"
-    """The wiring: `usl`."""
+    mode: Literal["usl", "supervised", "uda"] = "usl"
+    """The wiring: `usl` (no labels), `uda` (a labelled source, then the target), `supervised` (the target's labels)."""
 
     seed: int = Field(1, ge=0, lt=2**32)
     """Seed of everything random; the same seed gives the same run on the same machine."""
@@ -140,6 +225,8 @@ class RunConfig(Settings):
     augmentation: AugmentationConfig = AugmentationConfig()
     sampler: SamplerConfig = SamplerConfig()
     warmup: WarmupConfig = WarmupConfig()
+    supervised: SupervisedConfig = SupervisedConfig()
+    uda: UDAConfig = UDAConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     memory: MemoryConfig = MemoryConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidkit.backbones import Embeddings
+from reidkit.loop.epoch import Criterion
 from reidkit.loop.pseudo_labels import EpochLabels
-from reidkit.memory import ClusterMemory, MemoryConfig, batch_contrast, cluster_centroids
+from reidkit.memory import ClusterMemory, MemoryConfig, batch_contrast, batch_hard_triplet, cluster_centroids
 
-__all__ = ["BatchContrast", "ClusterContrast", "IdentityLoss", "create_classifier"]
+__all__ = ["BatchContrast", "ClusterContrast", "IdentityLoss", "WithTriplet", "create_classifier"]
 
 _CLASSIFIER_STD = 0.001  # as in BoT (Luo et al., CVPRW 2019): first logits are all but equal
 
@@ -60,6 +61,28 @@ class IdentityLoss:
 
     def update(self, embeddings: Embeddings, labels: Tensor) -> None:
         """Nothing to do: the classifier learns by gradient."""
+
+
+class WithTriplet:
+    """A criterion and, added to it, the batch-hard triplet loss on the feature before the neck.
+
+    Args:
+        criterion: The other criterion.
+        weight: Weight of the triplet loss.
+        margin: Its margin; None is the soft one.
+    """
+
+    def __init__(self, criterion: Criterion, weight: float, margin: float | None) -> None:
+        self._criterion, self._weight, self._margin = criterion, weight, margin
+
+    def __call__(self, embeddings: Embeddings, labels: Tensor) -> Tensor:
+        """The weighted sum."""
+        triplet = batch_hard_triplet(embeddings.before_neck, labels, margin=self._margin)
+        return self._criterion(embeddings, labels) + self._weight * triplet
+
+    def update(self, embeddings: Embeddings, labels: Tensor) -> None:
+        """What the other criterion does."""
+        self._criterion.update(embeddings, labels)
 
 
 class ClusterContrast:

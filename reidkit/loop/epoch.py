@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from reidkit.backbones import Embeddings
 from reidkit.errors import TrainingError
+from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
 
 __all__ = ["Criterion", "EpochResult", "train_epoch"]
@@ -53,7 +54,7 @@ def train_epoch(
     optimizer: Optimizer,
     batches: Iterable[NDArray[np.int64]],
     *,
-    pixels: NDArray[np.uint8],
+    images: ImageSet,
     labels: NDArray[np.int64],
     augment: Callable[[Tensor], Tensor],
     skip_limit: int,
@@ -64,11 +65,11 @@ def train_epoch(
 
     Args:
         fabric: Device and precision; model and optimizer are set up with it.
-        model: Images (B, 3, H, W) -> Embeddings.
+        model: Images (B, 3, H, W) and cameras (B,) -> Embeddings.
         criterion: Embeddings and labels -> loss.
         optimizer: Over the model's parameters.
         batches: (B,) indices of images, `steps` times.
-        pixels: (N, 3, H, W) uint8 RGB.
+        images: N images; their cameras reach a model with camera embeddings.
         labels: (N,) class of every image.
         augment: (B, 3, H, W) uint8 -> (B, 3, H, W) float32 on the device.
         skip_limit: Steps whose loss may be NaN or infinite; they change nothing.
@@ -80,11 +81,12 @@ def train_epoch(
     """
     model.train()
     progress.begin("train", steps, "steps")
-    total, taken, skipped, images = 0.0, 0, 0, 0
+    total, taken, skipped, seen = 0.0, 0, 0, 0
     for step, indices in enumerate(batches, start=1):
-        batch = augment(torch.from_numpy(pixels[indices]).to(fabric.device, non_blocking=True))
+        batch = augment(torch.from_numpy(images.pixels[indices]).to(fabric.device, non_blocking=True))
+        cameras = torch.from_numpy(images.split.cameras[indices]).to(fabric.device)
         targets = torch.from_numpy(labels[indices]).to(fabric.device)
-        embeddings = model(batch)
+        embeddings = model(batch, cameras)
         loss = criterion(embeddings, targets)
         value = loss.item()
         if math.isfinite(value):
@@ -95,9 +97,9 @@ def train_epoch(
             total, taken = total + value, taken + 1
         else:
             skipped = _skip(skipped, skip_limit, value, step)
-        images += len(indices)
-        progress.advance(step, loss=total / max(1, taken), images=images)
-    return EpochResult(total / max(1, taken), taken, skipped, images)
+        seen += len(indices)
+        progress.advance(step, loss=total / max(1, taken), images=seen)
+    return EpochResult(total / max(1, taken), taken, skipped, seen)
 
 
 def _skip(skipped: int, limit: int, value: float, step: int) -> int:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import normalise
 from reidkit.loop.config import RunConfig
+from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
 
 __all__ = ["extract"]
@@ -16,7 +17,7 @@ __all__ = ["extract"]
 def extract(
     fabric: Fabric,
     model: EmbeddingModel,
-    pixels: NDArray[np.uint8],
+    images: ImageSet,
     config: RunConfig,
     progress: Progress,
     stage: str = "extract",
@@ -26,7 +27,7 @@ def extract(
     Args:
         fabric: Device and precision.
         model: The model; its training mode is restored.
-        pixels: (N, 3, H, W) uint8 RGB.
+        images: N images; their cameras reach a model with camera embeddings.
         config: Mean, standard deviation and batch size are taken from it.
         progress: Told of the images done.
         stage: What the progress calls it.
@@ -34,6 +35,7 @@ def extract(
     Returns:
         (N, D) float32, L2-normalised.
     """
+    pixels, cameras = images.pixels, images.split.cameras
     features = np.empty((len(pixels), model.feature_dim), dtype=np.float32)
     batch_size, mean, std = config.evaluation.batch_size, config.data.mean, config.data.std
     training = model.training
@@ -42,7 +44,8 @@ def extract(
     with torch.inference_mode(), fabric.autocast():
         for start in range(0, len(pixels), batch_size):
             batch = torch.from_numpy(pixels[start : start + batch_size]).to(fabric.device, non_blocking=True)
-            embedded = model.embed(normalise(batch, mean, std))
+            seen_by = torch.from_numpy(cameras[start : start + batch_size]).to(fabric.device)
+            embedded = model.embed(normalise(batch, mean, std), seen_by)
             features[start : start + len(embedded)] = embedded.float().cpu().numpy()
             progress.advance(min(start + batch_size, len(pixels)))
     model.train(training)

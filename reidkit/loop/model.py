@@ -84,6 +84,6 @@ def load_model(path: Path) -> TrainedModel:
         config = RunConfig(backbone=BackboneConfig(**infer_architecture(content)))
     model = build_model(config.backbone.model_copy(update={"pretrained": ""}), config.seed)
     report = load_weights(model, path)
-    if report.layout not in _WITH_NECK:
+    if report.layout not in _WITH_NECK or content.get("retrieval") == "before_neck":
         model.retrieval = "before_neck"
     return TrainedModel(model, config, path)

@@ -28,6 +28,8 @@ class EpochLabels(NamedTuple):
     """From clustering, every image a class of its own, or ground truth."""
     graph: Any = None
     """(N, N) sparse distances on which clusters were found, or None."""
+    found: "EpochLabels | None" = None
+    """Where the labels join the classes of a source to clusters of the target: these clusters alone."""
 
     @property
     def clusters(self) -> int:

@@ -24,7 +24,7 @@ __all__ = [
     "resolve_config",
 ]
 
-MODES = ("usl",)
+MODES = ("supervised", "uda", "usl")
 _SMALL = "small"
 
 
@@ -46,7 +46,7 @@ def default_recipe(mode: str, target: str) -> str:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The settings of a shipped recipe.
+    """The settings of a shipped recipe, over those of its `recipe.base` where it names another recipe.
 
     Raises:
         ConfigError: There is no such recipe.
@@ -59,9 +59,9 @@ def read_recipe(name: str) -> dict[str, Any]:
     mode, stem = name.split("/")
     text = (resources.files("reidkit") / mode / "recipes" / f"{stem}.toml").read_text(encoding="utf-8")
     settings = tomllib.loads(text)
-    settings["recipe"] = {**settings.get("recipe", {}), "name": name}
-    settings["mode"] = mode
-    return settings
+    about = dict(settings.get("recipe", {}))
+    base = read_recipe(about.pop("base")) if "base" in about else {}
+    return {**_merge(base, settings), "recipe": {**about, "name": name}, "mode": mode}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -110,11 +110,12 @@ def resolve_config(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
-    if config.sampler.batch_size % config.sampler.instances:
-        raise ConfigError(
-            f"sampler.batch_size={config.sampler.batch_size} is not a multiple of sampler.instances="
-            f"{config.sampler.instances}; a batch holds P clusters x K instances"
-        )
+    for section, drawn in (("sampler", config.sampler), ("supervised", config.supervised)):
+        if drawn.batch_size % drawn.instances:
+            raise ConfigError(
+                f"{section}.batch_size={drawn.batch_size} is not a multiple of {section}.instances={drawn.instances}; "
+                "a batch holds P classes x K instances"
+            )
     return config
 
 
@@ -154,16 +155,27 @@ def describe_config(config: RunConfig) -> str:
     A value is the recipe's, whose source stands at the top, where the configuration was resolved from one that sets it;
     else it is the default.
     """
-    top, sections = [], []
-    for name in RunConfig.model_fields:
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            heading = _comment(inspect.cleandoc(type(value).__doc__ or ""))
-            settings = [_described(value, inner) for inner in type(value).model_fields]
-            sections.append("\n".join([heading, f"[{name}]", *settings]))
-        else:
-            top.append(_described(config, name))
-    return "\n\n".join([_legend(config), "\n".join(top), *sections])
+    top = [_described(config, name) for name in RunConfig.model_fields if name not in _sections_of(config)]
+    return "\n\n".join([_legend(config), "\n".join(top), *_described_sections(config, "")])
+
+
+def _sections_of(settings: BaseModel) -> dict[str, BaseModel]:
+    """Settings within settings, by name."""
+    return {name: value for name, value in settings if isinstance(value, BaseModel)}
+
+
+def _described_sections(settings: BaseModel, prefix: str, *, given: bool = True) -> list[str]:
+    """A table per section, those within it after it; what is not `given` by a recipe is a default as a whole."""
+    described = []
+    for name, section in _sections_of(settings).items():
+        inner_given = given and name in settings.model_fields_set
+        heading = _comment(inspect.cleandoc(type(section).__doc__ or ""))
+        inner = _sections_of(section)
+        own = [field for field in type(section).model_fields if field not in inner]
+        values = [_described(section, field, given=inner_given) for field in own]
+        described.append("\n".join([heading, f"[{prefix}{name}]", *values]))
+        described += _described_sections(section, f"{prefix}{name}.", given=inner_given)
+    return described
 
 
 def _legend(config: RunConfig) -> str:
@@ -175,9 +187,9 @@ def _legend(config: RunConfig) -> str:
     )
 
 
-def _described(settings: BaseModel, name: str) -> str:
+def _described(settings: BaseModel, name: str, *, given: bool = True) -> str:
     value, description = getattr(settings, name), type(settings).model_fields[name].description or ""
-    origin = "recipe" if name in settings.model_fields_set else "default"
+    origin = "recipe" if given and name in settings.model_fields_set else "default"
     # TOML has no null: a setting that is left to the program is shown, but commented out.
     setting = f"# {name} is not set (None)" if value is None else f"{name} = {_toml(value)}  # {origin}"
     return f"{_comment(description)}\n{setting}"

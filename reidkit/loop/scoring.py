@@ -74,9 +74,9 @@ def _scores(result: RankingResult) -> Scores:
 def _retrieval_features(
     fabric: Fabric, model: EmbeddingModel, images: ImageSet, config: RunConfig, progress: Progress
 ) -> Features:
-    features = extract(fabric, model, images.pixels, config, progress, "evaluate")
+    features = extract(fabric, model, images, config, progress, "evaluate")
     if config.evaluation.flip:
-        mirrored = np.ascontiguousarray(images.pixels[..., ::-1])
+        mirrored = images._replace(pixels=np.ascontiguousarray(images.pixels[..., ::-1]))
         features += extract(fabric, model, mirrored, config, progress, "evaluate")
         features /= np.linalg.norm(features, axis=1, keepdims=True)
     return features

@@ -1,32 +1,29 @@
 """USL: the loop with pseudo-labels from clustering and cluster contrast as criterion (TransReID-SSL, section 4.4)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from reidkit.datasets import ReIDDataset, Split, load_dataset
 from reidkit.loop import (
     BatchContrast,
     Benchmark,
-    ClusterContrast,
-    Criterion,
-    EpochLabels,
-    FeatureSource,
     IdentityLoss,
     ImageSet,
     Progress,
-    PseudoLabeler,
     Record,
     RunConfig,
     RunFolder,
     Stage,
     alternate,
     build_model,
+    cluster_stage,
     create_classifier,
     create_fabric,
+    find_dataset,
     ground_truth,
     instances,
-    read_split,
+    read_dataset,
 )
 
 __all__ = ["train_usl", "usl_stages"]
@@ -60,15 +57,12 @@ def train_usl(
     progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
     # What may be missing is looked for first, before minutes go into reading images.
-    target = _find(config.data.target, config, data_root, progress)
+    target = find_dataset(config.data.target, config, data_root, progress)
     labelled = bool(config.warmup.epochs and config.warmup.source)
-    warm = _find(config.warmup.source, config, data_root, progress) if labelled else target
+    warm = find_dataset(config.warmup.source, config, data_root, progress) if labelled else target
     model = build_model(config.backbone, config.seed)
-    train, query, gallery = (
-        _read(split, name, config, progress)
-        for name, split in (("train", target.train), ("query", target.query), ("gallery", target.gallery))
-    )
-    source = _read(warm.train, "warm-up", config, progress) if labelled else train
+    train, query, gallery = read_dataset(target, ("train", "query", "gallery"), config, progress)
+    source = read_dataset(warm, ("train",), config, progress)[0] if labelled else train
     stages = usl_stages(train, source, config, model.feature_dim, fabric.device)
     return alternate(fabric, model, stages, Benchmark(query, gallery), run, config, progress, resume=resume)
 
@@ -85,18 +79,20 @@ def usl_stages(
         feature_dim: Size D of the features.
         device: Where the memory bank lies.
     """
-
-    def contrast(extract: FeatureSource, labels: EpochLabels) -> Criterion:
-        if labels.kind == "clusters":
-            return ClusterContrast(extract(), labels, config.memory, device)
-        return BatchContrast(config.warmup.temperature)
-
-    alternation = Stage(config.training.epochs, train, PseudoLabeler(config.clustering), contrast)
+    alternation = cluster_stage(train, config, device)
     if not config.warmup.epochs:
         return [alternation]
+    learning = replace(alternation.learning, instances=config.warmup.instances)
     if not config.warmup.source:
-        every_image = instances(len(source.pixels))
-        return [Stage(config.warmup.epochs, source, lambda extract, epoch: every_image, contrast), alternation]
+        every_image, contrast = instances(len(source.pixels)), BatchContrast(config.warmup.temperature)
+        warm_up = Stage(
+            config.warmup.epochs,
+            source,
+            label=lambda extract, epoch: every_image,
+            criterion=lambda extract, labels: contrast,
+            learning=learning,
+        )
+        return [warm_up, alternation]
     identities = ground_truth(source.split.identities)
     classifier = create_classifier(feature_dim, identities.clusters)
     classify = IdentityLoss(classifier, config.warmup.label_smoothing)
@@ -105,16 +101,7 @@ def usl_stages(
         source,
         label=lambda extract, epoch: identities,
         criterion=lambda extract, labels: classify,
+        learning=learning,
         head=classifier,
     )
     return [warm_up, alternation]
-
-
-def _find(name: str, config: RunConfig, data_root: Path | None, progress: Progress) -> ReIDDataset:
-    progress.begin(f"find {name}", 1)
-    dataset = load_dataset(name, data_root, progress=progress.advance)
-    return dataset if config.data.cameras else dataset.without_cameras()
-
-
-def _read(split: Split, name: str, config: RunConfig, progress: Progress) -> ImageSet:
-    return read_split(split, name, config.backbone.image_size, strict=config.data.strict, progress=progress)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torchvision.transforms.v2 import functional as tv
 
@@ -47,6 +48,55 @@ def test_equals_torchvision_image_by_image(seed: int, config: AugmentationConfig
     drawn = draw_augmentation(6, (12, 8), np.random.default_rng(seed), config)
     result = apply_augmentation(images, drawn, config, mean=MEAN, std=STD)
     torch.testing.assert_close(result, one_by_one(images, drawn, config), atol=2e-5, rtol=0)
+
+
+def sampled(image: torch.Tensor, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The image (3, H, W) read through a matrix, pixel by pixel."""
+    values = np.pad(image.double().numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    _, height, width = image.shape
+    result = np.empty(image.shape)
+    for i in range(height):
+        for j in range(width):
+            x, y = matrix.astype(np.float64) @ [j + 0.5 - width / 2, i + 0.5 - height / 2]
+            column, row = x + width / 2 + 0.5, y + height / 2 + 0.5  # in the padded image
+            column, row = min(max(column, 1), width), min(max(row, 1), height)
+            left, top = min(int(column), width - 1), min(int(row), height - 1)
+            right, bottom = column - left, row - top
+            result[:, i, j] = (1 - bottom) * ((1 - right) * values[:, top, left] + right * values[:, top, left + 1])
+            result[:, i, j] += bottom * ((1 - right) * values[:, top + 1, left] + right * values[:, top + 1, left + 1])
+    return result
+
+
+def test_affine_jitter_is_bilinear_sampling() -> None:
+    images = pixels()
+    config = NOTHING.model_copy(update={"rotation": 25.0, "shear": 10.0, "zoom": 0.3})
+    drawn = draw_augmentation(6, (12, 8), np.random.default_rng(3), config)
+    result = apply_augmentation(images, drawn, config, mean=(0, 0, 0), std=(1, 1, 1))
+    expected = [sampled(image / 255, matrix) for image, matrix in zip(images, drawn.affine, strict=True)]
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("setting", "strength"), [("rotation", 20.0), ("shear", 15.0), ("zoom", 0.25)])
+def test_affine_parameters_stay_in_their_ranges(setting: str, strength: float) -> None:
+    config = NOTHING.model_copy(update={setting: strength})
+    matrices = draw_augmentation(2000, (12, 8), np.random.default_rng(0), config).affine.astype(np.float64)
+    scale = 1 / np.sqrt(np.linalg.det(matrices))
+    angle = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    slant = np.degrees(
+        np.arctan((matrices[:, 0, 0] * matrices[:, 0, 1] + matrices[:, 1, 0] * matrices[:, 1, 1]) * scale**2)
+    )
+    found = {"rotation": angle, "shear": slant, "zoom": scale - 1}
+    for name, values in found.items():
+        bound = strength if name == setting else 0
+        assert np.abs(values).max() <= bound + 1e-4
+        assert np.abs(values).max() >= 0.98 * bound
+
+
+def test_affine_jitter_leaves_the_other_parameters_alone() -> None:
+    config = EVERYTHING.model_copy(update={"rotation": 5.0})
+    plain, jittered = (draw_augmentation(6, (12, 8), np.random.default_rng(0), given) for given in (EVERYTHING, config))
+    for first, second in zip(plain[:-1], jittered[:-1], strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_no_augmentation_is_normalisation() -> None:

@@ -13,7 +13,7 @@ def test_batches_and_the_mode_of_the_model_change_nothing(people: Path) -> None:
     model = build_model(config.backbone, seed=0)
     images = read_split(load_dataset(str(people)).query, "query", (32, 16), strict=True, progress=Progress())
     fabric = create_fabric("cpu", "32")
-    features = extract(fabric, model, images.pixels, config, Progress())
+    features = extract(fabric, model, images, config, Progress())
     assert model.training
     with torch.inference_mode():
         model.eval()
@@ -21,7 +21,7 @@ def test_batches_and_the_mode_of_the_model_change_nothing(people: Path) -> None:
     np.testing.assert_allclose(features, expected.numpy(), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     small = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch_size": 3})})
-    np.testing.assert_allclose(extract(fabric, model, images.pixels, small, Progress()), features, atol=1e-6)
+    np.testing.assert_allclose(extract(fabric, model, images, small, Progress()), features, atol=1e-6)
 
 
 def test_a_seed_decides_the_weights() -> None:

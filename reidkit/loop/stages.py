@@ -1,0 +1,134 @@
+"""Stages: runs of epochs that train on the same images by the same rule. A mode is a list of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from reidkit.backbones import EmbeddingModel
+from reidkit.datasets import AugmentationConfig
+from reidkit.loop.config import OptimizerConfig, RunConfig, ScheduleConfig
+from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, WithTriplet, create_classifier
+from reidkit.loop.epoch import Criterion
+from reidkit.loop.images import ImageSet
+from reidkit.loop.pseudo_labels import EpochLabels, FeatureSource, PseudoLabeler, ground_truth
+
+__all__ = ["Learning", "Stage", "cluster_stage", "identity_stage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How a stage learns from its labels."""
+
+    iterations: int
+    """Training steps in an epoch."""
+    batch_size: int
+    """Images of a step."""
+    instances: int
+    """Images of a class in a batch."""
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    """Over the epochs of the stage."""
+    augmentation: AugmentationConfig
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Learning":
+        """What the settings of the alternation say."""
+        sampler = config.sampler
+        return cls(
+            config.training.iterations,
+            sampler.batch_size,
+            sampler.instances,
+            config.optimizer,
+            config.schedule,
+            config.augmentation,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Epochs that train on the same images by the same rule; what a mode gives to the loop."""
+
+    last_epoch: int
+    """The stage's last epoch, counted from 1 over all stages."""
+    train: ImageSet
+    label: Callable[[FeatureSource, int], EpochLabels]
+    """Features at the start of an epoch, and the epoch -> labels of the training images."""
+    criterion: Callable[[FeatureSource, EpochLabels], Criterion]
+    """Features and labels at the start of an epoch -> what its batches are trained by."""
+    learning: Learning
+    head: nn.Module | None = None
+    """What the criterion learns besides the model, such as a classifier."""
+    retrieval: Literal["after_neck", "before_neck"] = "after_neck"
+    """The feature that clusters and retrieves while the stage lasts."""
+    prepare: Callable[[EmbeddingModel], None] | None = None
+    """What is done to the model before the stage's first epoch. Such a stage has an optimiser of its own, and the model
+    is evaluated before it begins; others go on with the optimiser of the stage before."""
+    source_images: int = 0
+    """So many of the images, the first ones, are of a source domain: one half of every batch, again the first, is drawn
+    from them, and their features are extracted with the source's BatchNorm statistics."""
+
+
+def cluster_stage(train: ImageSet, config: RunConfig, device: torch.device) -> Stage:
+    """The alternation of clustering and cluster contrast, to the run's end (TransReID-SSL, section 4.4).
+
+    Args:
+        train: Images; their identities are not looked at.
+        config: All settings.
+        device: Where the memory bank lies.
+    """
+
+    def contrast(extract: FeatureSource, labels: EpochLabels) -> Criterion:
+        if labels.kind == "clusters":
+            return ClusterContrast(extract(), labels, config.memory, device)
+        return BatchContrast(config.warmup.temperature)
+
+    label = PseudoLabeler(config.clustering)
+    return Stage(config.training.epochs, train, label, contrast, Learning.of(config))
+
+
+def identity_stage(
+    train: ImageSet, config: RunConfig, *, last_epoch: int, feature_dim: int, device: torch.device
+) -> Stage:
+    """Training on known identities, as supervised training and the first stage of UDA do it (BoT, CVPRW 2019).
+
+    Args:
+        train: Labelled images; those of unknown identity are left out.
+        config: Its `supervised` settings decide, and `augmentation` but for the erasing's fill.
+        last_epoch: The stage's last epoch.
+        feature_dim: Size D of the features.
+        device: Where a memory bank lies.
+
+    Raises:
+        DataError: No identity is known.
+    """
+    settings = config.supervised
+    identities = ground_truth(train.split.identities)
+    head: nn.Linear | None = None
+    if settings.criterion == "identities":
+        head = create_classifier(feature_dim, identities.clusters)
+        fixed: Criterion = IdentityLoss(head, settings.label_smoothing)
+
+    def criterion(extract: FeatureSource, labels: EpochLabels) -> Criterion:
+        chosen = fixed if head is not None else ClusterContrast(extract(), labels, config.memory, device)
+        return WithTriplet(chosen, settings.triplet, settings.margin) if settings.triplet else chosen
+
+    learning = Learning(
+        settings.iterations or max(1, len(train.pixels) // settings.batch_size),
+        settings.batch_size,
+        settings.instances,
+        settings.optimizer,
+        settings.schedule,
+        config.augmentation.model_copy(update={"erasing_fill": settings.erasing_fill}),
+    )
+    return Stage(
+        last_epoch,
+        train,
+        label=lambda extract, epoch: identities,
+        criterion=criterion,
+        learning=learning,
+        head=head,
+        retrieval="before_neck" if settings.criterion == "identities" else "after_neck",
+    )

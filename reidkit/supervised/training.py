@@ -1,0 +1,53 @@
+"""Supervised training: the loop with ground truth as labels, ID and triplet loss as criterion (TransReID-SSL, 5.1)."""
+
+from pathlib import Path
+
+from reidkit.loop import (
+    Benchmark,
+    Progress,
+    Record,
+    RunConfig,
+    RunFolder,
+    alternate,
+    build_model,
+    create_fabric,
+    find_dataset,
+    identity_stage,
+    read_dataset,
+)
+
+__all__ = ["train_supervised"]
+
+
+def train_supervised(
+    config: RunConfig,
+    run: RunFolder,
+    *,
+    data_root: Path | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+) -> list[Record]:
+    """Train on the identities of the training images of `config.data.target`.
+
+    Args:
+        config: All settings.
+        run: Where everything is written.
+        data_root: Where data sets lie; None is `REIDKIT_DATA` or `data`.
+        progress: Told of everything that happens.
+        resume: Go on from the run's last checkpoint.
+
+    Returns:
+        One record per epoch, from epoch 0 (before training).
+
+    Raises:
+        ReidkitError: Data, labels, weights, settings or the run folder are unusable.
+    """
+    progress = progress or Progress()
+    fabric = create_fabric(config.training.device, config.training.precision)
+    dataset = find_dataset(config.data.target, config, data_root, progress)
+    model = build_model(config.backbone, config.seed)
+    train, query, gallery = read_dataset(dataset, ("train", "query", "gallery"), config, progress)
+    stage = identity_stage(
+        train, config, last_epoch=config.training.epochs, feature_dim=model.feature_dim, device=fabric.device
+    )
+    return alternate(fabric, model, [stage], Benchmark(query, gallery), run, config, progress, resume=resume)
