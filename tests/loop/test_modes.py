@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import reidkit
-from reidkit.loop import alternation
+from reidkit.loop import alternation, train_epoch
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
 from reidkit.usl import train_usl
@@ -23,11 +23,10 @@ def test_every_mode_trains_by_the_same_epoch(
     people: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     calls = []
-    plain = alternation.train_epoch
 
     def spy(*arguments: Any, **settings: Any) -> Any:
         calls.append(settings["steps"])
-        return plain(*arguments, **settings)
+        return train_epoch(*arguments, **settings)
 
     monkeypatch.setattr(alternation, "train_epoch", spy)
     name, _, strategy = mode.partition("-")
