@@ -7,7 +7,7 @@ from reidkit.backbones.checkpoints import LoadReport, load_weights, read_checkpo
 from reidkit.backbones.config import BackboneConfig
 from reidkit.backbones.domains import merge_domains, source_statistics, split_domains
 from reidkit.backbones.embedding import EmbeddingModel, Embeddings
-from reidkit.backbones.factory import create_backbone
+from reidkit.backbones.factory import create_backbone, is_published
 from reidkit.backbones.formats import Architecture, infer_architecture, to_supervised_layout, to_usl_layout
 from reidkit.backbones.pooling import GeM
 from reidkit.backbones.positions import resize_position_embedding
@@ -21,6 +21,7 @@ __all__ = [
     "LoadReport",
     "create_backbone",
     "infer_architecture",
+    "is_published",
     "load_weights",
     "merge_domains",
     "read_checkpoint",

@@ -39,4 +39,5 @@ class BackboneConfig(Settings):
     from; 0 is off."""
 
     pretrained: str = ""
-    """First weights: "" is random, "timm" those that timm publishes under the name, else the path of a checkpoint."""
+    """First weights: "" is random, "timm" those that timm publishes under the name; another name of timm's, such as
+    `vit_small_patch16_224.dino`, or `hf-hub:OWNER/MODEL`; else the path of a checkpoint."""

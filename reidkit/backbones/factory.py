@@ -2,6 +2,7 @@
 
 import difflib
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -13,9 +14,11 @@ from reidkit.backbones.pooling import GeM
 from reidkit.backbones.vit import STEM, WIDTHS, create_vit, is_own_vit
 from reidkit.errors import CheckpointError, ConfigError
 
-__all__ = ["create_backbone"]
+__all__ = ["create_backbone", "is_published"]
 
 _PUBLISHED = "timm"
+_HUB = "hf-hub:"
+_SIE = "sie_embed"
 
 
 def create_backbone(
@@ -48,7 +51,8 @@ def create_backbone(
         sie_cameras: Number of cameras of which one of our ViTs learns an embedding (TransReID, arXiv 2102.04378,
             section 3.3); the module then takes images and, if they are known, their cameras (B,). 0 is off.
         pretrained: False or "" starts from random weights; True or "timm" from those that timm publishes under the
-            name, positions resized; anything else is the path of a checkpoint, read by `load_weights`.
+            name, positions resized; another name of timm's or of a hub (see `is_published`) from that one's, where
+            both are of one architecture; anything else is the path of a checkpoint, read by `load_weights`.
 
     Raises:
         ConfigError: An unknown name, or arguments that do not fit it.
@@ -66,32 +70,62 @@ def create_backbone(
             f"{', '.join(WIDTHS)}, with or without {STEM}, and a positive number of cameras; 0 turns them off"
         )
     weights = _PUBLISHED if pretrained is True else str(pretrained or "")
+    named = is_published(weights) and weights != _PUBLISHED
     if not is_own_vit(name):
         model = _timm_model(name, image_size, weights == _PUBLISHED, drop_path_rate=drop_path or None, **shape)
+        if named:
+            _take_published(model, name, weights, image_size)
         _describe(model, _pool_feature_map(model, name, image_size), image_size, 0)
     else:
         model = create_vit(name, image_size=image_size, drop_path=drop_path, sie_cameras=sie_cameras, **shape)
         _describe(model, embed_dim or WIDTHS[name.removesuffix(STEM)], image_size, sie_cameras)
         if weights == _PUBLISHED:
-            published = _published_vit(name, image_size, shape).state_dict()
-            model.load_state_dict(model.state_dict() | published if sie_cameras else published)
-    if weights and weights != _PUBLISHED:
+            _take_published(model, name, _published_twin(name), image_size, **shape)
+        elif named:
+            _take_published(model, name, weights, image_size, **shape)
+    if weights and not is_published(weights):
         load_weights(model, weights)
     return model
+
+
+def is_published(weights: str) -> bool:
+    """Whether first weights are downloaded, and no file or folder of that name.
+
+    So are `timm`, names of timm's such as `vit_small_patch16_224.dino`, and `hf-hub:OWNER/MODEL`.
+    """
+    if not weights or Path(weights).exists():
+        return False
+    return weights == _PUBLISHED or weights.startswith(_HUB) or timm.is_model(weights)
 
 
 def _describe(model: Any, feature_dim: int, image_size: tuple[int, int], sie_cameras: int) -> None:
     model.feature_dim, model.image_size, model.sie_cameras = feature_dim, tuple(image_size), sie_cameras
 
 
-def _published_vit(name: str, image_size: tuple[int, int], shape: dict[str, int | None]) -> nn.Module:
-    """Create timm's twin of one of our ViTs, with its ImageNet weights."""
+def _published_twin(name: str) -> str:
+    """Timm's name of one of our ViTs."""
     if name.endswith(STEM):
         raise ConfigError(
             f"timm publishes no weights for {name!r}; give the path of a checkpoint, such as "
             "vit_small_ics_cfs_lup.pth of TransReID-SSL, or leave `pretrained` empty"
         )
-    return _timm_model(f"{name}_patch16_224", image_size, True, **shape)
+    return f"{name}_patch16_224"
+
+
+def _take_published(
+    model: nn.Module, name: str, weights: str, image_size: tuple[int, int], **shape: int | None
+) -> None:
+    """Give a model the downloaded weights of another name of its architecture; a camera embedding stays as it is."""
+    published = _timm_model(weights, image_size, True, **shape).state_dict()
+    own = {key: value for key, value in model.state_dict().items() if key == _SIE}
+    try:
+        model.load_state_dict(own | published)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"the weights of {weights!r} are those of another model than {name!r} ({reason}); name weights of the same "
+            "architecture"
+        ) from error
 
 
 def _timm_model(name: str, image_size: tuple[int, int], pretrained: bool, **options: Any) -> nn.Module:

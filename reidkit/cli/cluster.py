@@ -102,7 +102,10 @@ def cluster(
     device: str | None,
     **options: Any,
 ) -> None:
-    """Pseudo-labels of any embeddings, FEATURES: k-reciprocal Jaccard distance, then DBSCAN or HDBSCAN."""
+    """Pseudo-labels of any embeddings: k-reciprocal Jaccard distance, then DBSCAN or HDBSCAN.
+
+    FEATURES is a .npy, .npz, .parquet or .safetensors file, or the folder of a finished run.
+    """
     from reidkit.loop.device import resolve_device
     from reidkit.loop.feature_files import check_writable, write_labels
 

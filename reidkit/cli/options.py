@@ -32,7 +32,11 @@ _TRAINING = (
         "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODE-TARGET, numbered if used]"
     ),
     click.option("--resume", is_flag=True, help="Go on with the run in --output, or with the last default one."),
-    click.option("--pretrained", metavar="FILE", help="Weights to start from; `timm` for timm's own, `none` for none."),
+    click.option(
+        "--pretrained",
+        metavar="FILE",
+        help="Weights to start from: a file, `timm`, a name of timm's, hf-hub:OWNER/MODEL, or `none`.",
+    ),
     click.option("--epochs", type=int, help="Epochs of the whole run."),
     click.option("--no-flip", is_flag=True, help="No mirrored images: for letters and the like."),
     click.option("--no-cameras", is_flag=True, help="Treat all cameras as unknown."),

@@ -19,7 +19,7 @@ __all__ = ["available_memory", "clustering_bytes", "graph_bytes", "refuse_beyond
 
 _MEMORY_FILE = Path("/proc/meminfo")
 
-_TILE_BYTES = 4 * 2048**2
+_TILE_BYTES = 4 * 1024**2
 _SETTLE_BYTES = 5 * 2**24
 _ENTRY = 8  # bytes of one index and one weight
 
@@ -56,7 +56,7 @@ def search_bytes(n: int, dimension: int, k: int, *, processes: int = 1) -> int:
     """
     candidates = 1.5 * _ENTRY * n * min(k + Half.margin, n) * (1 if processes == 1 else 3)
     workers = min(os.cpu_count() or 1, 1 + 4 * n * n // _TILE_BYTES)
-    tiles = 2 * workers * min(4 * n * n, _TILE_BYTES) + min(5 * n * n, _SETTLE_BYTES)
+    tiles = workers * min(4 * n * n, _TILE_BYTES) + min(5 * n * n, _SETTLE_BYTES)
     return int(6 * n * dimension + candidates + 4 * n * min(k, n) + tiles)
 
 

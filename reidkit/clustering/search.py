@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidates", "empty_candidates", "merge", "search_device", "search_faiss", "search_processor"]
 
-_TILE = 2048
+_TILE = 1024
 _DEVICE_TILE = (2048, 16384)
-_LANE = 64
+_LANE = 128
 _NOTHING = np.float32(-np.inf)
 
 
@@ -91,17 +91,16 @@ def search_processor(
         torch.set_num_threads(1)  # of this worker: tiles run side by side
         row, column = tile
         rows, columns = tensor[row : row + _TILE], tensor[column : column + _TILE]
-        memory = spare.pop() if spare else tensor.new_empty(2, min(n, _TILE) ** 2)
-        scores, turned = memory[:, : len(rows) * len(columns)]
-        scores, turned = scores.view(len(rows), len(columns)), turned.view(len(columns), len(rows))
+        memory = spare.pop() if spare else tensor.new_empty(min(n, _TILE) ** 2)
+        scores = memory[: len(rows) * len(columns)].view(len(rows), len(columns))
         torch.mm(rows, columns.T, out=scores)
         _leave_out(scores, group, row, column)
+        products = Tile(scores.view(integers).numpy(), row, column)
         with locks[row // _TILE]:
-            offer_rows(found, Tile(scores.view(integers).numpy(), row, column))
+            offer_rows(found, products)
         if column > row:
-            turned.copy_(scores.T)
             with locks[column // _TILE]:
-                offer_rows(found, Tile(turned.view(integers).numpy(), column, row))
+                offer_columns(found, products)
         spare.append(memory)
 
     tiles = [(row, column) for row in range(0, n, _TILE) for column in range(row, n, _TILE)]
@@ -150,41 +149,57 @@ def offer_rows(found: Candidates, tile: Tile) -> None:
     """Offer the points of the tile's rows those of its columns.
 
     found[row + i] <- the M best of found[row + i] and { (key[i, j], column + j) }. Allocates a lane.
-    A lane is compared with the floor as a whole first: nearly all lanes lie below it.
+    A lane is compared with the floor as a whole first, as nearly all lanes lie below it. Slices of a fixed length make
+    that one vector instruction or two; what of a lane lies above is gathered without branches, which could not be
+    foreseen.
     """
     sign = 8 * tile.bits.itemsize - 1
-    width = tile.bits.shape[1]
-    whole = width - width % _LANE
     above = np.empty(_LANE, np.int32)
     for i in range(tile.bits.shape[0]):
-        line = tile.bits[i]
-        for first in range(0, whole, _LANE):
-            floor = found.floor[tile.row + i]
-            hit = np.uint8(0)
-            for j in range(first, first + _LANE):
-                hit |= np.uint8(key_of(line[j], sign) > floor)
-            if hit:
-                offer_lane(found, tile, i, first, above[:_LANE])
-        offer_lane(found, tile, i, whole, above[: width - whole])
+        point = tile.row + i
+        for first in range(0, tile.bits.shape[1], _LANE):
+            lane = tile.bits[i, first : first + _LANE]
+            floor = found.floor[point]
+            if lane.size == _LANE:
+                hit = np.uint8(0)
+                for j in range(_LANE):
+                    hit |= np.uint8(key_of(lane[j], sign) > floor)
+                if not hit:
+                    continue
+            count = 0
+            for j in range(lane.size):
+                above[count] = j
+                count += key_of(lane[j], sign) > floor
+            for j in above[:count]:
+                if key_of(lane[j], sign) > found.floor[point]:
+                    replace_smallest(found, point, key_of(lane[j], sign), tile.column + first + j)
 
 
 @kernel
-def offer_lane(found: Candidates, tile: Tile, i: int, first: int, above: NDArray[np.int32]) -> None:
-    """Offer row i of the tile as many columns, from `first` on, as `above` has room for. Allocates nothing.
+def offer_columns(found: Candidates, tile: Tile) -> None:
+    """Offer the points of the tile's columns those of its rows.
 
-    What lies above the floor is gathered without branches, which could not be foreseen.
+    found[column + j] <- the M best of found[column + j] and { (key[i, j], row + i) }. As `offer_rows` does it; every
+    column has a floor of its own. Allocates a lane.
     """
     sign = 8 * tile.bits.itemsize - 1
-    point = tile.row + i
-    floor = found.floor[point]
-    count = 0
-    for j in range(first, first + above.size):
-        above[count] = j
-        count += key_of(tile.bits[i, j], sign) > floor
-    for j in above[:count]:
-        key = key_of(tile.bits[i, j], sign)
-        if key > found.floor[point]:
-            replace_smallest(found, point, key, tile.column + j)
+    above = np.empty(_LANE, np.int32)
+    for i in range(tile.bits.shape[0]):
+        for first in range(0, tile.bits.shape[1], _LANE):
+            lane = tile.bits[i, first : first + _LANE]
+            floors = found.floor[tile.column + first : tile.column + first + _LANE]
+            if lane.size == _LANE:
+                hit = np.uint8(0)
+                for j in range(_LANE):
+                    hit |= np.uint8(key_of(lane[j], sign) > floors[j])
+                if not hit:
+                    continue
+            count = 0
+            for j in range(lane.size):
+                above[count] = j
+                count += key_of(lane[j], sign) > floors[j]
+            for j in above[:count]:
+                replace_smallest(found, tile.column + first + j, key_of(lane[j], sign), tile.row + i)
 
 
 @kernel

@@ -117,7 +117,7 @@ def alternate(
             if epoch == before + 1 and stage.prepare is not None:
                 machinery = _prepared(machinery, stage)
             closing = epoch == _last_of(stages, index, config)
-            record, labels = _run_epoch(machinery, stage, epoch, before, evaluated=closing)
+            record, labels = _run_epoch(machinery, run, stage, epoch, before, evaluated=closing)
             if record["labels"] == "clusters":
                 record["quality"] = _quality(run, stage, labels, history[-1])
             if closing and benchmark.others:
@@ -164,12 +164,13 @@ def _first_evaluation(machinery: _Machinery, stage: Stage) -> Record:
 
 
 def _run_epoch(
-    machinery: _Machinery, stage: Stage, epoch: int, before: int, *, evaluated: bool
+    machinery: _Machinery, run: RunFolder, stage: Stage, epoch: int, before: int, *, evaluated: bool
 ) -> tuple[Record, EpochLabels]:
     """One round of the alternation: the figure of the paper, from top to bottom.
 
     Args:
         machinery: What it works with.
+        run: Where the features of the last epoch are written.
         stage: The stage that the epoch belongs to.
         epoch: Its number, counted from 1 over all stages.
         before: The last epoch of the stage before, or 0: every stage has the whole schedule of the learning rate.
@@ -192,6 +193,8 @@ def _run_epoch(
         labels = stage.label(features, epoch)
         criterion = stage.criterion(features, labels)
     seconds["label"] = round(seconds["label"] - seconds.get("extract", 0), 3)
+    if epoch == config.training.epochs and features.cache_info().currsize:
+        run.save_features(features()[stage.source_images :], stage.train.part(stage.source_images, None).split)
     with _timed(seconds, "train"):
         result = _train(machinery, stage, criterion, labels, epoch)
     scores: dict[str, float] = {}

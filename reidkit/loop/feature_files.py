@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from reidkit.errors import DataError
 from reidkit.loop.files import atomic_write
 
-__all__ = ["FeatureFile", "check_writable", "read_features", "read_integers", "write_labels"]
+__all__ = ["RUN_FEATURES", "FeatureFile", "check_writable", "read_features", "read_integers", "write_labels"]
+
+RUN_FEATURES = "features.npz"
+"""What a run folder calls the features of its last clustering."""
 
 _EXTRAS = ("identities", "cameras", "paths")
 _ROWS = 8192
@@ -45,6 +48,7 @@ def read_features(path: Path) -> FeatureFile:
     * `.npz`, `.safetensors`: an array `features` (N, D); optional arrays `identities`, `cameras`, `paths` (N,).
     * `.parquet`: a column `features` of lists of equal length, or else every other column is one feature; optional
       columns `identities`, `cameras`, `paths`.
+    * A run folder: the features of its training images in the last epoch.
 
     Identities and cameras are integers, negative or null is unknown; or text, empty or null is unknown, which is
     numbered in alphabetical order. Integers and half precision become float32.
@@ -62,6 +66,12 @@ def read_features(path: Path) -> FeatureFile:
         ".parquet": _read_parquet,
         ".safetensors": _read_safetensors,
     }
+    if path.is_dir() and not (path / RUN_FEATURES).exists():
+        raise DataError(
+            f"{path} has no {RUN_FEATURES}: a run folder gets one in its last epoch, if that epoch clusters; finish "
+            "the run, or name a file of features"
+        )
+    path = path / RUN_FEATURES if path.is_dir() else path
     arrays = _read(path, readers)
     features = _check_features(path, arrays["features"])
     paths = arrays.get("paths")

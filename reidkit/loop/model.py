@@ -12,6 +12,7 @@ from reidkit.backbones import (
     EmbeddingModel,
     create_backbone,
     infer_architecture,
+    is_published,
     load_weights,
     read_checkpoint,
 )
@@ -22,7 +23,6 @@ __all__ = ["TrainedModel", "build_model", "load_model"]
 
 logger = logging.getLogger(__name__)
 
-TIMM = "timm"
 _WITH_NECK = ("reidkit", "usl")
 
 
@@ -42,7 +42,7 @@ def build_model(config: BackboneConfig, seed: int) -> EmbeddingModel:
         CheckpointError: The weights are missing or of another model.
         ConfigError: The backbone is unknown.
     """
-    published = config.pretrained == TIMM
+    published = config.pretrained if is_published(config.pretrained) else ""
     stored = config.pretrained and not published
     if stored and not Path(config.pretrained).exists():
         raise CheckpointError(

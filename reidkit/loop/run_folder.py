@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from reidkit.__about__ import __version__
+from reidkit.datasets import Split
 from reidkit.errors import RunError
 from reidkit.loop.config import RunConfig
+from reidkit.loop.feature_files import RUN_FEATURES
 from reidkit.loop.files import atomic_write
 
 __all__ = ["CHECKPOINT_FORMAT", "RunFolder", "environment", "free_run_path", "latest_run_path"]
@@ -128,6 +130,17 @@ class RunFolder:
         """Write one epoch's labels (N,), -1 is noise, with the images' absolute paths, to labels/epoch_NNN.npz."""
         with atomic_write(self.path / "labels" / f"epoch_{epoch:03d}.npz") as file:
             np.savez_compressed(file, labels=labels, paths=np.array([str(path.resolve()) for path in paths]))
+
+    def save_features(self, features: NDArray[np.float32], split: Split) -> None:
+        """Write features (N, D) of a split, with all that is known of its images, as `read_features` reads them."""
+        with atomic_write(self.path / RUN_FEATURES) as file:
+            np.savez(
+                file,
+                features=features,
+                identities=split.identities,
+                cameras=split.cameras,
+                paths=np.array([str(path.resolve()) for path in split.paths]),
+            )
 
     def load_labels(self, epoch: int) -> NDArray[np.int64] | None:
         """The labels (N,) that `save_labels` wrote for an epoch, or None if they are not there."""

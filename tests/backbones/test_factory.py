@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from reidkit.backbones import EmbeddingModel, create_backbone, load_weights
+from reidkit.backbones import EmbeddingModel, create_backbone, is_published, load_weights
 from reidkit.errors import CheckpointError, ConfigError
 from tests.backbones.golden_weights import TINY, fill, images
 
@@ -185,3 +185,34 @@ def test_weights_of_timms_cnn_load_from_a_file(cnn: Any, tmp_path: Path, caplog:
     with torch.inference_mode():
         maps = source.eval().forward_features(batch)
         torch.testing.assert_close(model.eval()(batch), maps.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [("vit_tiny", "vit_tiny_patch16_224.augreg_in21k"), (CNN, f"{CNN}.c3_in1k")]
+)
+def test_weights_may_bear_another_name_of_the_architecture(
+    name: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, asked = timm.create_model, []
+
+    def download(model: str, *, pretrained: bool, **options: Any) -> Any:
+        made: Any = create(model, pretrained=False, **options)
+        if pretrained:
+            asked.append(model)
+            torch.nn.init.constant_(next(made.parameters()), 0.5)
+        return made
+
+    monkeypatch.setattr(timm, "create_model", download)
+    depth = {"depth": 1} if name == "vit_tiny" else {}
+    model = create_backbone(name, image_size=(64, 32), pretrained=weights, **depth)
+    assert asked == [weights]
+    assert (next(model.parameters()) == 0.5).all()
+    with pytest.raises(CheckpointError, match="those of another model than 'vit_small'"):
+        create_backbone("vit_small", image_size=(64, 32), pretrained=weights)
+
+
+def test_a_file_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [is_published(name) for name in ("", "timm", CNN, "hf-hub:a/b", "w.pth")] == [False, True, True, True, False]
+    (tmp_path / CNN).write_bytes(b"")
+    assert not is_published(CNN)

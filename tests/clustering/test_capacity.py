@@ -26,7 +26,7 @@ def test_what_the_memory_cannot_hold_is_refused(
     message = r"500 features of size 32.*30 neighbours|30 neighbours of 500 features"
     with pytest.raises(ClusteringError, match=message) as refused:
         method(features)
-    assert "needs about 3." in str(refused.value)
+    assert "needs about 2." in str(refused.value)
     assert "MiB available" in str(refused.value)
     assert "fewer images, lower k" in str(refused.value)
     assert "a machine with more memory" in str(refused.value)

@@ -17,6 +17,7 @@ from reidkit.clustering.search import (
     empty_candidates,
     key_of,
     merge,
+    offer_columns,
     offer_rows,
     ordered,
     replace_smallest,
@@ -139,23 +140,27 @@ def test_a_gpu_finds_the_best(clustered: Clustered) -> None:
     check(search_device(points, WIDTH, "cuda"), points, WIDTH)
 
 
-@pytest.mark.parametrize("columns", [3, 63, 64, 150])
+@pytest.mark.parametrize("length", [3, 127, 128, 300])
+@pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_offers_keep_the_largest(compiled: bool, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = np.random.default_rng(0).standard_normal((40, columns)).astype(np.float32)
-    found = empty_candidates(100, 4, ordered(np.full(1, -np.inf, np.float32).view(np.int32))[0])
+def test_offers_keep_the_largest(compiled: bool, rows: bool, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(0).standard_normal((40, length) if rows else (30, length)).astype(np.float32)
+    found = empty_candidates(400, 4, ordered(np.full(1, -np.inf, np.float32).view(np.int32))[0])
     if not compiled:
-        for name in ("key_of", "offer_lane", "replace_smallest"):
+        for name in ("key_of", "replace_smallest"):
             monkeypatch.setattr(search, name, getattr(search, name).py_func)
-    run = offer_rows if compiled else cast(Any, offer_rows).py_func
+    offer = offer_rows if rows else offer_columns
+    run = offer if compiled else cast(Any, offer).py_func
     run(found, Tile(scores.view(np.int32), 50, 7))
-    assert (found.indices[:50] == -1).all()
-    assert (found.indices[90:] == -1).all()
-    for i, line in enumerate(scores, start=50):
+    lines, start, other = (scores, 50, 7) if rows else (scores.T, 7, 50)
+    untouched = np.ones(400, bool)
+    untouched[start : start + len(lines)] = False
+    assert (found.indices[untouched] == -1).all()
+    for i, line in enumerate(lines, start=start):
         best = np.argsort(-line)[:4]
-        assert set(found.indices[i].tolist()) - {-1} == set((best + 7).tolist())
+        assert set(found.indices[i].tolist()) - {-1} == set((best + other).tolist())
         assert found.floor[i] == found.scores[i].min()
-        if columns >= 4:
+        if len(line) >= 4:
             assert ordered(found.floor).view(np.float32)[i] == line[best].min()
 
 

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from reidkit.clustering import JaccardDBSCAN
 from reidkit.errors import DataError, RunError, TrainingError
 from reidkit.loop import Record, RunFolder, load_model
+from reidkit.loop.feature_files import read_features
 from reidkit.memory import ClusterMemory
 from reidkit.usl import train_usl
 from tests.tiny import tiny_config, tiny_run
@@ -53,6 +54,11 @@ def test_a_run_leaves_a_complete_folder(people: Path, tmp_path: Path) -> None:
         "checkpoints/best.pt",
     } <= names
     assert any("tfevents" in name for name in names)
+    stored = read_features(run.path)
+    with np.load(run.path / "labels" / "epoch_002.npz") as labels:
+        assert stored.paths == labels["paths"].tolist()
+        found = JaccardDBSCAN(eps=0.5, k1=8, k2=2, min_samples=2).fit_predict(stored.features)
+        np.testing.assert_array_equal(found, labels["labels"])
     assert not [name for name in names if name.endswith(".tmp")]
     last = history[-1]
     assert 0 <= last["mAP"] <= 100
