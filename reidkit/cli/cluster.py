@@ -89,7 +89,13 @@ Files: .npy, (N, D); .npz and .safetensors with an array `features` and, if know
 @click.option("--cameras", type=click.Path(path_type=Path), help="Cameras, one per image: .npy, .txt or .csv.")
 @click.option("--camera-aware", is_flag=True, help="CA-Jaccard: neighbours by camera in place of --k1 and --k2.")
 @click.option("--identities", type=click.Path(path_type=Path), help="Identities to compare with, in the same formats.")
-@click.option("--backend", type=click.Choice(("auto", "torch", "faiss")), default="auto", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(("auto", "torch", "faiss", "approximate")),
+    default="auto",
+    show_default=True,
+    help="Search of the neighbours; all but approximate find the same.",
+)
 @click.option("--threads", type=int, help="Threads; the result is the same.  [default: all cores]")
 @device_option
 def cluster(

@@ -15,7 +15,7 @@ __all__ = ["uda"]
 Examples:
   reidkit uda                                            generated pedestrians of two domains, on any machine
   reidkit uda --source market --target msmt17            both stages, one run folder
-  reidkit uda --source market --target msmt17 --source-checkpoint runs/supervised-market/checkpoints/best.pt
+  reidkit uda --source market --target msmt17 --source-checkpoint runs/supervised-market
   reidkit uda --source a/ --target b/ --strategy joint   folders in Market-1501 layout
 """
 )

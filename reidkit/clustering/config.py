@@ -33,8 +33,9 @@ class ClusteringConfig(Settings):
     k2: int = Field(default=6, ge=1)
     """Nearest neighbours whose encodings are averaged (query expansion), at most k1; 1 turns it off."""
 
-    backend: Literal["auto", "torch", "faiss"] = "auto"
-    """Library that searches the nearest neighbours; the result is the same. auto: the fastest exact one."""
+    backend: Literal["auto", "torch", "faiss", "approximate"] = "auto"
+    """Library that searches the nearest neighbours; the result is the same. auto: the fastest exact one. approximate:
+    faiss' inverted lists, which miss some neighbours and say how many."""
 
     threads: int | None = Field(default=None, ge=1)
     """Threads of the clustering; None: every core. The result is the same."""

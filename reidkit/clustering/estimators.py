@@ -55,7 +55,7 @@ class JaccardDBSCAN(_JaccardEstimator):
         min_samples: Points within eps, the point itself included, that make a core point.
         k1: Nearest neighbours, the point itself included, among which reciprocal ones are sought.
         k2: Nearest neighbours of the query expansion, at most k1; 1 turns it off.
-        backend: Library that searches the neighbours: "auto", "torch" or "faiss"; the result is the same.
+        backend: See `nearest_neighbours`: "auto", "torch" and "faiss" find the same, "approximate" most of it.
         device: torch's name of the device that searches the neighbours.
         threads: Threads; None takes every core. The result is the same.
 
@@ -121,7 +121,7 @@ class JaccardHDBSCAN(_JaccardEstimator):
             sixtieth of them. A bound below 0.9 loses sparse clusters.
         k1: Nearest neighbours, the point itself included, among which reciprocal ones are sought.
         k2: Nearest neighbours of the query expansion, at most k1; 1 turns it off.
-        backend: Library that searches the neighbours: "auto", "torch" or "faiss"; the result is the same.
+        backend: See `nearest_neighbours`: "auto", "torch" and "faiss" find the same, "approximate" most of it.
         device: torch's name of the device that searches the neighbours.
         threads: Threads; None takes every core. The result is the same.
 

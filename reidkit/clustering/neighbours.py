@@ -6,6 +6,7 @@ and a row whose last neighbour does not stand clear of what rounding could have 
 points (`reidkit.clustering.rounding` has the bounds). What comes out is the same on every backend.
 """
 
+import logging
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,6 +32,10 @@ from reidkit.errors import ClusteringError
 
 __all__ = ["check_backend", "fill_similarities", "nearest_neighbours", "search"]
 
+logger = logging.getLogger(__name__)
+
+_FAISS = ("faiss", "approximate")
+_SAMPLE = 256
 _SETTLE_SCORES = 1 << 24
 
 
@@ -75,6 +80,8 @@ def nearest_neighbours(
         X: (N, D) features; they are L2-normalised here, and need not be before.
         k: Neighbours per point, the point itself included.
         backend: "torch"; "faiss" (an extra: flat index on the CPU); or "auto", the fastest exact one, which is torch.
+            "approximate" looks at a part of the points only (faiss' inverted lists on the CPU) and logs how many of the
+            true neighbours it found for a sample; it is never chosen unasked.
         device: torch's name of the device that computes the products.
         threads: Threads; None takes every core.
         group: `torch.distributed` process group that shares the search: all its processes call with the same features
@@ -136,11 +143,12 @@ def search(
     k = min(k, n)
     if k == 1:
         return np.arange(n, dtype=np.int32)[:, None]
-    half = try_half(points, k, groups) if device == "cpu" and backend != "faiss" else None
+    half = try_half(points, k, groups) if device == "cpu" and backend not in _FAISS else None
     rounding = half or Single.of(dimension)
     width = min(k + rounding.margin, n)
-    if backend == "faiss":
-        proposed = search_faiss(points, width, processes=processes)
+    approximate = backend == "approximate"
+    if backend in _FAISS:
+        proposed = search_faiss(points, width, approximate=approximate, processes=processes)
     elif device == "cpu":
         proposed = search_processor(points, width, pool, half=half is not None, groups=groups, processes=processes)
     else:
@@ -149,19 +157,23 @@ def search(
     ranking = Ranking(np.full((n, k), -1, np.int32), np.empty(n, np.float32))
     first, stop = processes.share(n)
     map_rows(pool, partial(rank, points, candidates.indices, ranking), stop, first=first)
-    if width < n:
+    if approximate:
+        _report_recall(points, ranking, first, stop)
+    elif width < n:
         _settle(points, rounding.ceiling(candidates.floor), ranking, groups, pool)
     return processes.unite(ranking.neighbours)
 
 
 def check_backend(backend: str, device: str, groups: NDArray[np.int32] | None) -> None:
     """Refuse a backend that does not exist, or cannot do what is asked for, with a ClusteringError."""
-    if backend not in ("auto", "torch", "faiss"):
-        raise ClusteringError(f"backend={backend!r} is unknown; choose 'auto', 'torch' or 'faiss'")
-    if backend == "faiss" and device != "cpu":
-        raise ClusteringError(f"backend='faiss' searches on the CPU, not on device={device!r}; pass backend='torch'")
-    if backend == "faiss" and groups is not None:
-        raise ClusteringError("backend='faiss' cannot search among other cameras only; pass backend='torch'")
+    if backend not in ("auto", "torch", *_FAISS):
+        raise ClusteringError(f"backend={backend!r} is unknown; choose 'auto', 'torch', 'faiss' or 'approximate'")
+    if backend in _FAISS and device != "cpu":
+        raise ClusteringError(
+            f"backend={backend!r} searches on the CPU, not on device={device!r}; pass backend='torch'"
+        )
+    if backend in _FAISS and groups is not None:
+        raise ClusteringError(f"backend={backend!r} cannot search among other cameras only; pass backend='torch'")
 
 
 def _merged(proposed: Candidates, pool: Executor, processes: Processes) -> Candidates:
@@ -196,6 +208,22 @@ def _settle(
             scores[groups[rows, None] == groups] = -np.inf
         doubt = Doubt(rows, scores, ranking.last[rows].astype(np.float64) - error)
         map_rows(pool, partial(rank_doubtful, points, doubt, ranking), len(rows), smallest=1)
+
+
+def _report_recall(points: NDArray[np.float32], ranking: Ranking, first: int, stop: int) -> None:
+    """Log which share of the true neighbours an approximate search has found, for a sample of rows [first, stop)."""
+    rows = np.unique(np.linspace(first, stop - 1, _SAMPLE).astype(np.int64))
+    k = ranking.neighbours.shape[1]
+    scores = points[rows] @ points.T
+    scores[np.arange(len(rows)), rows] = np.inf  # each point is its own first neighbour
+    true = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    found = [len(np.intersect1d(*pair)) for pair in zip(true, ranking.neighbours[rows], strict=True)]
+    logger.warning(
+        "approximate search: %.2f %% of the true neighbours found, in a sample of %d of %d points",
+        100 * sum(found) / true.size,
+        len(rows),
+        len(points),
+    )
 
 
 @kernel

@@ -31,6 +31,7 @@ __all__ = ["Candidates", "empty_candidates", "merge", "search_device", "search_f
 _TILE = 1024
 _DEVICE_TILE = (2048, 16384)
 _LANE = 128
+_PROBES = 32
 _NOTHING = np.float32(-np.inf)
 
 
@@ -280,12 +281,16 @@ def search_device(
     return found
 
 
-def search_faiss(points: NDArray[np.float32], width: int, *, processes: Processes = ALONE) -> Candidates:
-    """Search with faiss' exact flat index, on the CPU.
+def search_faiss(
+    points: NDArray[np.float32], width: int, *, approximate: bool = False, processes: Processes = ALONE
+) -> Candidates:
+    """Search with faiss on the CPU: its exact flat index, or inverted lists that look at a part of the points.
 
     Args:
         points: (N, D) unit vectors.
         width: Candidates per point, at most N.
+        approximate: Group the points into about 4 sqrt(N) lists by k-means and look into the 32 lists that are nearest
+            to each point (IVF; Sivic and Zisserman, ICCV 2003). A row may then end in -1.
         processes: Processes that share the rows; the others' rows stay empty.
 
     Raises:
@@ -294,14 +299,23 @@ def search_faiss(points: NDArray[np.float32], width: int, *, processes: Processe
     try:
         import faiss
     except ImportError as error:
+        asked = "approximate" if approximate else "faiss"
         raise ClusteringError(
-            "backend='faiss' needs faiss, which is not installed; `pip install reidkit[cpu]`, or pass backend='torch'"
+            f"backend={asked!r} needs faiss, which is not installed; `pip install reidkit[cpu]`, or pass "
+            "backend='torch'"
         ) from error
-    index = faiss.IndexFlatIP(points.shape[1])
+    n, dimension = points.shape
+    index = faiss.IndexFlatIP(dimension)
+    if approximate:
+        lists = max(1, min(round(4 * n**0.5), n // 39))  # k-means wants 39 points and more for each
+        index = faiss.IndexIVFFlat(index, dimension, lists, faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = min(lists, _PROBES)
+        index.train(points)
     index.add(points)
-    found = empty_candidates(len(points), width)
-    start, stop = processes.share(len(points))
+    found = empty_candidates(n, width)
+    start, stop = processes.share(n)
     found.scores[start:stop], found.indices[start:stop] = index.search(points[start:stop], width)
+    found.scores[found.indices < 0] = -np.inf
     found.floor[:] = found.scores[:, -1]
     return found
 

@@ -111,12 +111,12 @@ def alternate(
     for epoch in range(len(history), config.training.epochs + 1):
         index = _stage_of(stages, max(1, epoch))
         stage, before = stages[index], stages[index - 1].last_epoch if index else 0
+        closing = epoch == _last_of(stages, index, config)
         if epoch == 0:
             history.append(_first_evaluation(machinery, stage))
         else:
             if epoch == before + 1 and stage.prepare is not None:
                 machinery = _prepared(machinery, stage)
-            closing = epoch == _last_of(stages, index, config)
             record, labels = _run_epoch(machinery, run, stage, epoch, before, evaluated=closing)
             if record["labels"] == "clusters":
                 record["quality"] = _quality(run, stage, labels, history[-1])
@@ -125,7 +125,7 @@ def alternate(
             history.append(record)
             shown = labels.found or labels
             run.save_labels(epoch, shown.labels, stage.train.split.paths[stage.source_images :])
-        _save(run, machinery, history)
+        _save(run, machinery, history, adapting=closing and 0 < epoch < config.training.epochs)
         run.append(history[-1])
         progress.end_epoch(history[-1])
     run.close()
@@ -304,13 +304,15 @@ def _evaluate_others(machinery: _Machinery) -> dict[str, dict[str, float]]:
     }
 
 
-def _save(run: RunFolder, machinery: _Machinery, history: list[Record]) -> None:
-    """Write last.pt, and best.pt after the best evaluation so far."""
+def _save(run: RunFolder, machinery: _Machinery, history: list[Record], *, adapting: bool) -> None:
+    """Write last.pt, best.pt after the best evaluation so far, and source.pt before a stage begins anew."""
     config = machinery.config.model_dump_json()
     retrieval = machinery.model.retrieval
     model = {"model": machinery.model.state_dict(), "retrieval": retrieval, "config": config, "history": history}
     learning = {"heads": machinery.heads.state_dict(), "optimizer": machinery.optimizer.state_dict()}
     run.save_checkpoint("last", {**model, **learning})
+    if adapting:
+        run.save_checkpoint("source", model)
     scores = [record["mAP"] for record in history if "mAP" in record]
     if "mAP" in history[-1] and history[-1]["mAP"] == max(scores):
         run.save_checkpoint("best", model)
