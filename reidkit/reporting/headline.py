@@ -1,5 +1,6 @@
 """The figures at the top of the page: what came out of the run."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +22,12 @@ class Card(NamedTuple):
 
 
 def headline(run: Run) -> list[Card]:
-    """MAP, Rank-1, clusters, noise and time of a run."""
+    """MAP, Rank-1, mAP on other data sets, clusters, noise and time of a run."""
     clustered = [epoch for epoch in run.epochs if epoch.kind == "clusters"]
     return [
         _accuracy(run.epochs, "mAP", "mAP"),
         _accuracy(run.epochs, "rank1", "Rank-1"),
+        *_others(run.epochs),
         _clusters(clustered, run.clustering),
         _noise(clustered, run.clustering),
         _time(run.epochs),
@@ -56,8 +58,28 @@ def _accuracy(epochs: list[Epoch], name: str, label: str) -> Card:
     praise = {best: ", the best"}
     details = [f"after epoch {last}{praise.get(last, '')}"]
     details += [f"{scores[0]:.1f} before training{praise.get(0, '')}"] if 0 in scores else []
+    adapted = _adaptation(epochs)
+    details += [f"{scores[adapted]:.1f} before adaptation"] if adapted in scores else []
     details += [f"best {scores[best]:.1f} after epoch {best}"] if 0 < best < last else []
     return Card(label, f"{scores[last]:.1f} %", details)
+
+
+def _adaptation(epochs: list[Epoch]) -> int | None:
+    """The epoch after which a run turned to its target, if it did."""
+    turned = [epoch.number for epoch in epochs if epoch.others]
+    return turned[0] if len(turned) > 1 else None
+
+
+def _others(epochs: list[Epoch]) -> list[Card]:
+    """What is left of the source, a card for each data set."""
+    known = [epoch for epoch in epochs if epoch.others]
+    cards = []
+    for name, score in known[-1].others.items() if known else ():
+        details = [f"after epoch {known[-1].number}"]
+        if len(known) > 1 and name in known[0].others:
+            details.append(f"{known[0].others[name]:.1f} before adaptation")
+        cards.append(Card(f"mAP on {Path(name).name}", f"{score:.1f} %", details))
+    return cards
 
 
 def _clusters(clustered: list[Epoch], clustering: Clustering | None) -> Card:

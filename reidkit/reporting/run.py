@@ -4,7 +4,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,8 @@ class Epoch:
     """Every finite number on the line by its name: mAP, rank1 (both per cent), clusters, noise (a share), loss, ..."""
     seconds: dict[str, float]
     """Time by stage."""
+    others: dict[str, float] = field(default_factory=dict)
+    """mAP in per cent on other data sets, by name: before the target's first epoch and at the end of UDA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,14 @@ def _parse_epoch(line: bytes) -> Epoch | None:
         kind=str(record.get("labels", "")),
         figures=_numbers(record),
         seconds=_numbers(seconds) if isinstance(seconds, dict) else {},
+        others=_others(record.get("others")),
     )
+
+
+def _others(given: Any) -> dict[str, float]:
+    scores = given.items() if isinstance(given, dict) else ()
+    tables = {name: _numbers(table) for name, table in scores if isinstance(table, dict)}
+    return {name: table["mAP"] for name, table in tables.items() if "mAP" in table}
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:

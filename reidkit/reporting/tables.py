@@ -13,6 +13,7 @@ _COLUMNS = {
     "rank1": ("Rank-1", "{:.1f}", 1),
     "rank5": ("Rank-5", "{:.1f}", 1),
     "rank10": ("Rank-10", "{:.1f}", 1),
+    "mINP": ("mINP", "{:.1f}", 1),
     "clusters": ("clusters", "{:,.0f}", 1),
     "noise": ("noise %", "{:.1f}", 100),
     "loss": ("loss", "{:.3f}", 1),

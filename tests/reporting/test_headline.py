@@ -56,6 +56,15 @@ def test_accuracy_says_last_first_and_best(scores: dict[int, float], value: str,
     assert headline(_run(*_evaluated(scores)))[0] == Card("mAP", value, details)
 
 
+def test_adaptation_tells_target_and_source_before_and_after() -> None:
+    epochs = _evaluated({0: 3.0, 2: 70.0, 4: 85.0})
+    epochs[1].others.update({"market": 91.5})
+    epochs[2].others.update({"market": 88.25})
+    cards = {card.label: card for card in headline(_run(*epochs))}
+    assert cards["mAP"].details == ["after epoch 4, the best", "3.0 before training", "70.0 before adaptation"]
+    assert cards["mAP on market"] == Card("mAP on market", "88.2 %", ["after epoch 4", "91.5 before adaptation"])
+
+
 def test_sizes_are_told_only_of_the_epoch_they_belong_to() -> None:
     epoch = Epoch(6, "clusters", {"clusters": 9.0, "noise": 0.5}, {})
     older = Clustering(5, np.array([0, 0, -1]), ["a", "b", "c"])
