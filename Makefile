@@ -26,6 +26,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.demo_figures
+	$(BIN)/python -m benchmarks.adaptation
 	$(BIN)/python -m benchmarks.clustering
 
 $(STAMP): pyproject.toml requirements.lock
