@@ -160,7 +160,7 @@ def _closing_table(history: list[Record]) -> Table:
     rows["last"] = evaluated[-1]
     table = Table(title="result")
     for column in ("", "epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, record in rows.items():
         scores = (f"{record[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10"))
         labels = (f"{record['clusters']:,}", f"{record['noise']:.1%}") if "clusters" in record else ("", "")
@@ -168,7 +168,7 @@ def _closing_table(history: list[Record]) -> Table:
     for record in adapted[:1] + adapted[1:][-1:]:
         for dataset, scores in record["others"].items():
             figures = (f"{scores[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10"))
-            table.add_row(f"{dataset}, the source", str(record["epoch"]), *figures, "", "")
+            table.add_row(f"source {dataset}", str(record["epoch"]), *figures, "", "")
     return table
 
 

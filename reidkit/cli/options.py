@@ -34,7 +34,7 @@ _TRAINING = (
     click.option("--resume", is_flag=True, help="Go on with the run in --output, or with the last default one."),
     click.option(
         "--pretrained",
-        metavar="FILE",
+        metavar="WEIGHTS",
         help="Weights to start from: a file, `timm`, a name of timm's, hf-hub:OWNER/MODEL, or `none`.",
     ),
     click.option("--epochs", type=int, help="Epochs of the whole run."),
@@ -62,6 +62,7 @@ _SETTINGS: dict[str, tuple[str, Any]] = {
     "eps": ("clustering.eps", None),
     "min_samples": ("clustering.min_samples", None),
     "method": ("clustering.method", None),
+    "supervised_batch_size": ("supervised.batch_size", None),
     "source": ("data.source", None),
     "strategy": ("uda.strategy", None),
     "source_checkpoint": ("uda.source_checkpoint", str),

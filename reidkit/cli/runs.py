@@ -58,7 +58,9 @@ def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[R
     layers = [read_recipe(recipe), {"data": {"target": target}} if target else {}, *_typed(options)]
     config = resolve_config(layers)
     if config.mode != mode:
-        raise ConfigError(f"{recipe} is a recipe of `reidkit {config.mode}`, not of `reidkit {mode}`; see recipes list")
+        raise ConfigError(
+            f"{recipe} is a recipe of `reidkit {config.mode}`, not of `reidkit {mode}`; see `reidkit recipes list`"
+        )
     path = options["output"] or free_run_path(RUNS, _run_name(mode, config.data.target))
     return RunFolder.create(path, config), config
 

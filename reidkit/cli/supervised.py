@@ -19,6 +19,7 @@ Examples:
 )
 @click.option("--dataset", "target", help="Data set: a name or a folder.  [default: the recipe's, or synthetic]")
 @training_options
+@click.option("--batch-size", "supervised_batch_size", type=int, help="Images per training step.")
 def supervised(**options: Any) -> None:
     """Train on the identities of a labelled data set, in the same loop as the other modes."""
     from reidkit.cli.runs import run_training

@@ -176,3 +176,31 @@ def test_every_command_helps_with_an_example(command: list[str]) -> None:
     done = reidkit(*command, "--help")
     assert done.exit_code == 0
     assert f"reidkit {' '.join(command)}".strip() in done.output
+
+
+def test_uda_and_supervised_run_as_typed(
+    people: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["--set=supervised.epochs=1", "--set=supervised.iterations=2", "--batch-size", "16"]
+    done = reidkit("uda", "--source", others, "--target", people, *TINY, "--set=supervised.batch_size=16", *short)
+    assert done.exit_code == 0, done.output
+    words = [
+        "recipe uda/small",
+        "identities 6",
+        "clusters",
+        "before adaptation",
+        "source others",
+        "runs/uda-people",
+    ]
+    assert [word for word in words if word not in " ".join(done.output.split())] == []
+    done = reidkit("supervised", "--dataset", people, *TINY, *short)
+    assert done.exit_code == 0, done.output
+    assert "identities 8" in done.output
+    assert "batch_size = 16" in Path("runs/supervised-people/config.toml").read_text()
+    done = reidkit("usl", "--recipe", "uda/small", "--target", people)
+    assert done.exit_code == 2
+    assert "uda/small is a recipe of `reidkit uda`, not of `reidkit usl`" in done.output
+    done = reidkit("uda", "--source", people, "--target", people)
+    assert done.exit_code == 2
+    assert "name two data sets" in done.output
