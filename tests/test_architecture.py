@@ -12,7 +12,7 @@ import reidkit
 
 PACKAGE = Path(reidkit.__file__).parent
 GROUND_FLOOR = {"clustering", "memory", "backbones", "datasets", "evaluation"}
-MODES = {"supervised", "uda", "usl"}
+MODES = {"pretrain", "supervised", "uda", "usl"}
 MAY_IMPORT = {
     **{room: set[str]() for room in GROUND_FLOOR},
     "loop": GROUND_FLOOR,
