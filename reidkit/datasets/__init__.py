@@ -1,8 +1,8 @@
 """Benchmark and custom image sets, synthetic persons, batches and augmentation."""
 
 from reidkit.datasets.augmentation import augment, normalise
+from reidkit.datasets.benchmarks import CATALOG
 from reidkit.datasets.catalog import (
-    CATALOG,
     SYNTHETIC,
     cache_folder,
     default_data_root,

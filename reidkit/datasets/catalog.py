@@ -1,26 +1,26 @@
-"""Every data set that reidkit knows by name, and how one is found on the disk."""
+"""How a data set is found on the disk, by its name or its path."""
 
 import difflib
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 from pydantic import ValidationError
 
-from reidkit.datasets.market import MARKET_FOLDERS, load_market
-from reidkit.datasets.msmt17 import MSMT17_LISTS, load_msmt17
+from reidkit.datasets.benchmarks import CATALOG, CUSTOM_LAYOUTS, DatasetEntry, Layout
+from reidkit.datasets.market import load_market
+from reidkit.datasets.plain import is_hidden, load_plain
 from reidkit.datasets.splits import ReIDDataset
 from reidkit.datasets.synthetic import FORMAT, SyntheticConfig, make_synthetic
+from reidkit.datasets.table import TABLE_KINDS, load_table
 from reidkit.errors import ConfigError, DataError
 
 __all__ = [
-    "CATALOG",
     "SYNTHETIC",
-    "DatasetEntry",
     "Progress",
     "cache_folder",
     "default_data_root",
@@ -28,6 +28,8 @@ __all__ = [
     "load_dataset",
     "synthetic_config",
 ]
+
+logger = logging.getLogger(__name__)
 
 SYNTHETIC = {
     "synthetic": SyntheticConfig(),
@@ -44,46 +46,6 @@ Progress = Callable[[int, int], None]
 _SEARCH_DEPTH = 2  # archives often unpack into a folder inside a folder
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetEntry:
-    """One data set that is known by name."""
-
-    name: str
-    title: str
-    folders: tuple[str, ...]
-    """Names under which the set's folder is looked for below the data root."""
-    expected: dict[str, tuple[int, int]]
-    """Split -> (identities, images) as published; gallery counts are without junk."""
-    access: str
-    """Where its owners give it out, in words."""
-    has_own_lists: bool = False
-    """Whether the set has a layout of its own beside the Market-1501 one."""
-
-
-CATALOG = {
-    entry.name: entry
-    for entry in (
-        DatasetEntry(
-            "market",
-            "Market-1501",
-            ("market", "market1501", "Market-1501", "Market-1501-v15.09.15"),
-            {"train": (751, 12_936), "query": (750, 3_368), "gallery": (751, 15_913)},
-            "Market-1501 (Zheng et al., ICCV 2015) is linked from its authors' project page",
-        ),
-        DatasetEntry(
-            "msmt17",
-            "MSMT17",
-            ("msmt17", "MSMT17", "MSMT17_V1", "MSMT17_V2", "MSMT17_v1", "MSMT17_v2"),
-            {"train": (1_041, 32_621), "query": (3_060, 11_659), "gallery": (3_060, 82_161)},
-            "MSMT17 (Wei et al., CVPR 2018, arXiv 1711.08565) is given out on request by its authors, the PKU-VMC "
-            "group at Peking University, against a signed release agreement",
-            has_own_lists=True,
-        ),
-    )
-}
-"""Name -> entry, for data that has to be obtained."""
-
-
 def default_data_root() -> Path:
     """`REIDKIT_DATA`, or `data` in the working folder."""
     return Path(os.environ.get("REIDKIT_DATA") or "data")
@@ -95,11 +57,11 @@ def cache_folder() -> Path:
 
 
 def load_dataset(target: str, data_root: Path | None = None, *, progress: Progress | None = None) -> ReIDDataset:
-    """Load a data set by name or by folder.
+    """Load a data set by name or by path.
 
     Args:
-        target: A name of `SYNTHETIC` or `CATALOG`, a folder in Market-1501 layout, or the name of such a folder below
-            the data root.
+        target: A name of `SYNTHETIC` or `CATALOG`; a folder in one of `CUSTOM_LAYOUTS` or of plain images; a table of
+            images (.csv, .parquet); or the name of such a folder or table below the data root.
         data_root: Where data sets lie; None is `default_data_root()`.
         progress: Called with (done, total) while a synthetic set is generated, which happens once.
 
@@ -111,25 +73,25 @@ def load_dataset(target: str, data_root: Path | None = None, *, progress: Progre
     data_root = data_root or default_data_root()
     if target in CATALOG:
         entry = CATALOG[target]
-        root = find_root(entry, data_root)
-        if root is None:
+        found = _locate(entry, data_root)
+        if found is None:
             raise DataError(_not_found(entry, data_root))
-        if entry.has_own_lists and not _is_market_layout(root):
-            return load_msmt17(root, entry.name)
-        return load_market(root, entry.name, entry.title if target == "market" else "re-organised, Market-1501 layout")
-    for folder in (Path(target), data_root / target):
-        if folder.is_dir():
-            return load_market(_market_root(folder), folder.resolve().name)
+        if entry.notice:
+            logger.warning("%s", entry.notice)
+        root, layout = found
+        return layout.load(root, entry.name)
+    for path in (Path(target), data_root / target):
+        if path.is_dir():
+            return _load_folder(path)
+        if path.is_file():
+            return _load_file(path)
     raise DataError(_unknown(target, data_root))
 
 
 def find_root(entry: DatasetEntry, data_root: Path) -> Path | None:
     """The folder of a known data set below the data root (or the data root itself), or None."""
-    for folder in [data_root / name for name in entry.folders] + [data_root]:
-        for candidate in _descend(folder, _SEARCH_DEPTH if folder != data_root else 0):
-            if _is_market_layout(candidate) or (entry.has_own_lists and (candidate / MSMT17_LISTS[0]).is_file()):
-                return candidate
-    return None
+    found = _locate(entry, data_root)
+    return None if found is None else found[0]
 
 
 def synthetic_config(settings: Mapping[str, Any]) -> SyntheticConfig:
@@ -153,18 +115,55 @@ def _load_synthetic(name: str, progress: Progress | None) -> ReIDDataset:
     return load_market(folder, name, f"generated, {config.style}, seed {config.seed}")
 
 
-def _is_market_layout(folder: Path) -> bool:
-    return (folder / MARKET_FOLDERS[0]).is_dir()
-
-
-def _market_root(folder: Path) -> Path:
-    """The folder in Market-1501 layout at or below a given one."""
-    found = next((candidate for candidate in _descend(folder, _SEARCH_DEPTH) if _is_market_layout(candidate)), None)
-    if found is None:
+def _load_folder(folder: Path) -> ReIDDataset:
+    """A folder in a known layout, at it or below it, else all images in it."""
+    name = folder.resolve().name
+    found = _fitting(_descend(folder, _SEARCH_DEPTH), CUSTOM_LAYOUTS)
+    if found is not None:
+        root, layout = found
+        return layout.load(root, name)
+    try:
+        return load_plain(folder, name)
+    except DataError as error:
+        markers = ", ".join(layout.marker for layout in CUSTOM_LAYOUTS)
         raise DataError(
-            f"{folder} is not in Market-1501 layout: neither it nor a folder in it holds {', '.join(MARKET_FOLDERS)}"
+            f"{error}, and is in no known layout: neither it nor a folder in it holds one of {markers}. Name a folder "
+            "in Market-1501 layout, one with images, or a table (.csv, .parquet)"
+        ) from None
+
+
+def _load_file(path: Path) -> ReIDDataset:
+    if path.suffix.lower() not in TABLE_KINDS:
+        raise DataError(
+            f"{path} is a file, but neither a .csv nor a .parquet table of images; name a folder or such a table"
         )
-    return found
+    return load_table(path, path.stem)
+
+
+def _locate(entry: DatasetEntry, data_root: Path) -> tuple[Path, Layout] | None:
+    """Root and layout of a known data set: a folder of one of its names, or what such a folder holds.
+
+    The data root itself is taken too, if it has one of the names or a layout that no other set has.
+    """
+    for folder in _named(data_root, entry.folders):
+        found = _fitting(_descend(folder, _SEARCH_DEPTH), entry.layouts)
+        if found is not None:
+            return found
+    is_named = data_root.resolve().name.lower() in entry.folders
+    return _fitting([data_root], [layout for layout in entry.layouts if is_named or not layout.shared])
+
+
+def _named(data_root: Path, names: Sequence[str]) -> list[Path]:
+    """Folders in the data root that have one of the names, in any case, in the order of the names."""
+    if not data_root.is_dir():
+        return []
+    folders = [child for child in sorted(data_root.iterdir()) if child.name.lower() in names and child.is_dir()]
+    return sorted(folders, key=lambda folder: names.index(folder.name.lower()))
+
+
+def _fitting(folders: Iterable[Path], layouts: Sequence[Layout]) -> tuple[Path, Layout] | None:
+    """The first folder in one of the layouts."""
+    return next(((folder, layout) for folder in folders for layout in layouts if layout.fits(folder)), None)
 
 
 def _descend(folder: Path, depth: int) -> Iterator[Path]:
@@ -173,29 +172,34 @@ def _descend(folder: Path, depth: int) -> Iterator[Path]:
     for remaining in range(depth, -1, -1):
         yield from level
         if remaining:
-            level = [
-                child
-                for parent in level
-                for child in sorted(parent.iterdir())
-                if child.is_dir() and not child.name.startswith((".", "__"))
-            ]
+            level = [child for parent in level for child in _folders_in(parent)]
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    # Folders may hold millions of images: a directory entry knows what it is without a look at the file.
+    with os.scandir(parent) as entries:
+        return sorted(parent / entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
 
 
 def _not_found(entry: DatasetEntry, data_root: Path) -> str:
     looked = ", ".join(str(data_root / name) for name in entry.folders)
+    markers = " or ".join(layout.marker for layout in entry.layouts)
+    present = ", ".join(map(str, _named(data_root, entry.folders)))
     return (
-        f"{entry.title} was not found; looked at {looked}. {entry.access}. Put it into {data_root / entry.folders[0]}, "
-        f"or name the folder that holds it with --data-root or REIDKIT_DATA"
+        f"{entry.title} was not found; looked at {looked} for a folder that holds {markers}"
+        f"{f' ({present} holds none: is it fully extracted?)' if present else ''}. {entry.access}. Put it into "
+        f"{data_root / entry.folders[0]}, or name the folder that holds it with --data-root or REIDKIT_DATA"
     )
 
 
 def _unknown(target: str, data_root: Path) -> str:
     names = [*SYNTHETIC, *CATALOG]
-    below = sorted(child.name for child in data_root.iterdir() if child.is_dir()) if data_root.is_dir() else []
+    children = sorted(data_root.iterdir()) if data_root.is_dir() else []
+    below = [child.name for child in children if child.is_dir() or child.suffix.lower() in TABLE_KINDS]
     close = difflib.get_close_matches(target, [*names, *below], n=1)
-    holds = ", ".join(below) or ("which holds no folder" if data_root.is_dir() else "which does not exist")
+    holds = ", ".join(below) or ("which holds neither" if data_root.is_dir() else "which does not exist")
     return (
-        f"unknown data set {target!r}{f' (did you mean {close[0]!r}?)' if close else ''}: neither a folder nor a known "
-        f"name. Known are {', '.join(names)}; a folder in Market-1501 layout is taken by its path, or by its name "
-        f"below the data root {data_root} ({holds})"
+        f"unknown data set {target!r}{f' (did you mean {close[0]!r}?)' if close else ''}: neither a folder, nor a "
+        f"table, nor a known name. Known are {', '.join(names)}; a folder in Market-1501 layout, a folder of images or "
+        f"a table (.csv, .parquet) is taken by its path, or by its name below the data root {data_root} ({holds})"
     )

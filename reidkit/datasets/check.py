@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reidkit.datasets.catalog import CATALOG
+from reidkit.datasets.benchmarks import CATALOG
 from reidkit.datasets.images import decode_images
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset
 
@@ -18,7 +18,13 @@ def check_dataset(dataset: ReIDDataset, *, read: bool = False) -> list[str]:
         dataset: As loaded.
         read: Decode every image too.
     """
-    return [*_unexpected_counts(dataset), *_cameras(dataset), *_unmatched(dataset), *(_unreadable(dataset, read))]
+    return [
+        *_unexpected_counts(dataset),
+        *_cameras(dataset),
+        *_missing(dataset),
+        *_unmatched(dataset),
+        *_unreadable(dataset, read),
+    ]
 
 
 def _unexpected_counts(dataset: ReIDDataset) -> list[str]:
@@ -34,11 +40,21 @@ def _unexpected_counts(dataset: ReIDDataset) -> list[str]:
 
 
 def _cameras(dataset: ReIDDataset) -> list[str]:
-    if (dataset.train.cameras == UNKNOWN).all():
-        return [
-            "no file name has a camera id: all cameras are unknown, and evaluation leaves out no same-camera images"
-        ]
+    found = dataset.train.camera_count
+    if dataset.name in CATALOG:
+        published = CATALOG[dataset.name].cameras
+        return [f"train has {found} cameras; published are {published}"] if found != published else []
+    if found == 0:
+        return ["no training image has a camera id: where cameras are unknown, evaluation leaves out no images"]
     return []
+
+
+def _missing(dataset: ReIDDataset) -> list[str]:
+    """Splits that are empty, without those that the data set never had."""
+    names = CATALOG[dataset.name].expected if dataset.name in CATALOG else ("train", "query", "gallery")
+    empty = [name for name in names if not len(getattr(dataset, name))]
+    needs = "training needs train, evaluation needs query and gallery"
+    return [f"there are no {' and no '.join(empty)} images: {needs}"] if empty else []
 
 
 def _unmatched(dataset: ReIDDataset) -> list[str]:

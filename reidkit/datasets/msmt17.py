@@ -1,7 +1,9 @@
 """MSMT17 (Wei et al., CVPR 2018) as its authors ship it: image folders and four list files."""
 
+import re
 from pathlib import Path
 
+from reidkit.datasets.lists import read_list, require_files
 from reidkit.datasets.splits import ReIDDataset, make_split
 from reidkit.errors import DataError
 
@@ -10,6 +12,8 @@ __all__ = ["MSMT17_LISTS", "load_msmt17"]
 MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
 _FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
+_LINE = re.compile(r"((?:.*/)?[^_/]*_[^_/]*_(\d+)_[^/]*)\s+(-?\d+)")
+_EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0"
 
 
 def load_msmt17(root: Path, name: str = "msmt17") -> ReIDDataset:
@@ -22,14 +26,7 @@ def load_msmt17(root: Path, name: str = "msmt17") -> ReIDDataset:
     Raises:
         DataError: A list or folder is missing, both versions are mixed, or a line cannot be understood.
     """
-    found = [version for version, folders in _FOLDERS.items() if any((root / folder).is_dir() for folder in folders)]
-    if len(found) != 1:
-        problem = "holds folders of both V1 and V2" if found else "has no image folders"
-        raise DataError(
-            f"{root} {problem}; MSMT17 is either {' and '.join(_FOLDERS['V1'])} (V1) or "
-            f"{' and '.join(_FOLDERS['V2'])} (V2), and results differ between them: keep one"
-        )
-    version = found[0]
+    version = _version(root)
     train_folder, test_folder = (root / folder for folder in _FOLDERS[version])
     folders = (train_folder, train_folder, test_folder, test_folder)
     train, validation, query, gallery = (
@@ -45,30 +42,37 @@ def load_msmt17(root: Path, name: str = "msmt17") -> ReIDDataset:
     )
 
 
+def _version(root: Path) -> str:
+    """V1 or V2, by the folders that are there."""
+    present = {version: [name for name in names if (root / name).is_dir()] for version, names in _FOLDERS.items()}
+    found = [version for version, names in present.items() if names]
+    if len(found) != 1:
+        mixed = ", ".join(name for names in present.values() for name in names)
+        problem = f"holds folders of both V1 and V2 ({mixed})" if found else "has no image folders"
+        remedy = (
+            "keep one of them, with the lists of its own archive" if found else "extract the images beside the lists"
+        )
+        raise DataError(
+            f"{root} {problem}; MSMT17 is either {' and '.join(_FOLDERS['V1'])} (V1) or "
+            f"{' and '.join(_FOLDERS['V2'])} (V2), and results differ between them: {remedy}"
+        )
+    missing = set(_FOLDERS[found[0]]) - set(present[found[0]])
+    if missing:
+        raise DataError(
+            f"{root} has {present[found[0]][0]} but not {missing.pop()}; MSMT17 {found[0]} needs both folders: extract "
+            "the archive again, completely"
+        )
+    return found[0]
+
+
 def _read_list(listing: Path, folder: Path) -> list[tuple[Path, int, int]]:
     """(path, identity, 0-based camera) of every line of one list file."""
-    try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(
-            f"{listing} cannot be read ({error.strerror}); MSMT17 needs {', '.join(MSMT17_LISTS)} beside its folders"
-        ) from None
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            relative, identity = line.rsplit(maxsplit=1)
-            camera = int(Path(relative).name.split("_")[2]) - 1
-            entries.append((folder / relative, int(identity), camera))
-        except (ValueError, IndexError):
-            raise DataError(
-                f"{listing}, line {number}: {line!r} is not of the form '0000/0000_000_01_0303morning_0008_0.jpg 0'"
-            ) from None
-    absent = next((path for path, *_ in entries if not path.exists()), None)
-    if absent is not None:
-        raise DataError(
-            f"{listing} names {absent}, which does not exist; the list and the images are of different versions, or "
-            "the archive is not fully extracted"
-        )
+    rows = read_list(listing, _LINE, _EXAMPLE, f"MSMT17 needs {', '.join(MSMT17_LISTS)} beside its folders")
+    entries = [(folder / relative, int(identity), int(camera) - 1) for relative, camera, identity in rows]
+    require_files(
+        listing,
+        [path for path, *_ in entries],
+        "the list and the images are of different versions (V1 and V2 have lists of their own), or the archive is not "
+        "fully extracted: take lists and images from one archive",
+    )
     return entries

@@ -55,10 +55,29 @@ def test_an_unknown_name_lists_what_exists_and_where_it_looked(tmp_path: Path) -
         load_dataset("zebra", tmp_path / "nowhere")
 
 
-def test_a_folder_in_another_layout_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    with pytest.raises(DataError, match="not in Market-1501 layout"):
+    (tmp_path / "photos" / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"photos holds no images .* holds one of bounding_box_train, list_train\.txt"):
         load_dataset(str(tmp_path / "photos"))
+    with pytest.raises(DataError, match=r"notes\.txt is a file, but neither a \.csv nor a \.parquet table"):
+        load_dataset("photos/notes.txt", tmp_path)
+
+
+def test_a_shared_layout_in_the_data_root_is_one_set_only(tmp_path: Path) -> None:
+    root = make(tmp_path / "DukeMTMC-reID", **NAMES)
+    (root / "images").mkdir()
+    assert {name for name, entry in CATALOG.items() if find_root(entry, root)} == {"market", "duke"}
+    assert {name for name, entry in CATALOG.items() if find_root(entry, tmp_path)} == {"duke"}
+
+
+def test_a_set_that_is_not_fully_extracted_says_so(tmp_path: Path) -> None:
+    (tmp_path / "MSMT17_V1" / "train").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"list_train\.txt or bounding_box_train \(.*MSMT17_V1 holds none: is it fully"):
+        load_dataset("msmt17", tmp_path)
+    (tmp_path / "luperson" / "lmdb").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"LMDB files are not read, extract their images into a folder named images"):
+        load_dataset("luperson", tmp_path)
 
 
 def test_synthetic_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,16 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         load_market(tmp_path / "nothere", "mini")
 
 
+def test_training_images_alone_are_an_unlabelled_set(tmp_path: Path) -> None:
+    root = make(tmp_path, train=["a.jpg", "b.jpg"], query=[], gallery=[])
+    (root / "query").rmdir()
+    with pytest.raises(DataError, match="query does not exist"):
+        load_market(root, "mini")
+    (root / "bounding_box_test").rmdir()
+    dataset = load_market(root, "mini")
+    assert [len(split) for split in (dataset.train, dataset.query, dataset.gallery)] == [2, 0, 0]
+
+
 def test_without_cameras(tmp_path: Path) -> None:
     root = make(tmp_path, train=["1_c1.jpg"], query=["2_c1.jpg"], gallery=["2_c2.jpg"])
     dataset = load_market(root, "mini").without_cameras()

@@ -45,14 +45,34 @@ def test_found_by_name_below_the_data_root(tmp_path: Path) -> None:
 def test_mixed_versions_are_refused(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "mask_train_v2").mkdir()
-    with pytest.raises(DataError, match="holds folders of both V1 and V2"):
+    with pytest.raises(DataError, match=r"folders of both V1 and V2 \(train, test, mask_train_v2\).*keep one of them"):
+        load_msmt17(tmp_path)
+
+
+@pytest.mark.parametrize(("lost", "message"), [("test", "has train but not test"), ("both", "has no image folders")])
+def test_missing_folders_are_named(tmp_path: Path, lost: str, message: str) -> None:
+    make(tmp_path)
+    for folder in ("test",) if lost == "test" else ("train", "test"):
+        (tmp_path / folder).rename(tmp_path / f"{folder} moved away")
+    with pytest.raises(DataError, match=f"{message}.*extract the"):
+        load_msmt17(tmp_path)
+
+
+def test_the_lists_of_the_other_version_are_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    for folder, renamed in (("train", "mask_train_v2"), ("test", "mask_test_v2")):
+        (tmp_path / folder).rename(tmp_path / renamed)
+    for listing in MSMT17_LISTS:
+        text = (tmp_path / listing).read_text().replace("_0.jpg", "_1.jpg")
+        (tmp_path / listing).write_text(text)
+    with pytest.raises(DataError, match=r"2 of 2 images .*different versions"):
         load_msmt17(tmp_path)
 
 
 def test_a_list_that_names_absent_files_is_refused(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "test" / LINES["list_query.txt"][0].split()[0]).unlink()
-    with pytest.raises(DataError, match=r"list_query.txt names .*0000_000_03.*which does not exist"):
+    with pytest.raises(DataError, match=r"1 of 1 images .*list_query.txt names do not exist.*0000_000_03.*take lists"):
         load_msmt17(tmp_path)
 
 
@@ -68,4 +88,12 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "list_gallery.txt").unlink()
     with pytest.raises(DataError, match=r"list_gallery\.txt cannot be read"):
+        load_msmt17(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"\n\n", "is empty"), (b"\xff\xfe\xfa", "is not UTF-8 text")])
+def test_a_useless_list_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    make(tmp_path)
+    (tmp_path / "list_gallery.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"list_gallery\.txt {message}; MSMT17 needs list_train"):
         load_msmt17(tmp_path)
