@@ -26,7 +26,7 @@ def catalog_table(data_root: Path | None) -> Table:
     for entry in CATALOG.values():
         found = find_root(entry, root)
         table.add_row(entry.name, entry.title, str(found) if found else "not found")
-    table.add_row("(a folder)", "any folder in Market-1501 layout", "by its path")
+    table.add_row("(a path)", "a folder in Market-1501 layout, plain images, a CSV or Parquet table", "by its path")
     return table
 
 

@@ -16,7 +16,7 @@ class DataConfig(Settings):
     """Which images, and what a model sees of them."""
 
     target: str = "synthetic"
-    """Data set: a name (`reidkit data list`), a folder (Market-1501 layout, or plain images) or a CSV or Parquet table."""
+    """Data set: a name (`reidkit data list`), a folder (Market-1501 layout, plain images) or a CSV or Parquet table."""
 
     source: str = ""
     """Labelled data set that UDA starts from, named likewise."""
