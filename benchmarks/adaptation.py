@@ -31,17 +31,18 @@ def adapt(layers: Layers, folder: Path) -> tuple[list[Record], float]:
 
 
 def figures_of(history: list[Record]) -> dict[str, float]:
-    """MAP of the target before and after, of the source where it was evaluated, in per cent."""
-    evaluated = [record for record in history if "others" in record]
-    before = evaluated[0] if len(evaluated) > 1 else history[0]
-    figures = {"target before": before["mAP"], "target after": history[-1]["mAP"]}
-    for name, record in (("source before", evaluated[0]), ("source after", evaluated[-1])):
-        if record is evaluated[-1] or len(evaluated) > 1:
-            (scores,) = record["others"].values()
-            figures[name] = scores["mAP"]
-    if len(evaluated) == 1:
-        del figures["source before"]
+    """MAP of the target before and after, of the source after and, if this run trained on it, before; in per cent."""
+    *adapted, last = [record for record in history if "others" in record]
+    before = adapted[0] if adapted else history[0]
+    figures = {"target before": before["mAP"], "target after": last["mAP"]}
+    figures |= {"source before": _source(before)} if adapted else {}
+    figures["source after"] = _source(last)
     return {name: round(value, 2) for name, value in figures.items()}
+
+
+def _source(record: Record) -> float:
+    (scores,) = record["others"].values()
+    return float(scores["mAP"])
 
 
 def measure(layers: Layers, strategies: list[str], scratch: Path) -> dict[str, Any]:
