@@ -63,7 +63,7 @@ def train_on_ground_truth(config: RunConfig, folder: Path) -> list[Record]:
     *before, alternation = usl_stages(target["train"], source, config, model.feature_dim, fabric.device)
     known = EpochLabels(target["train"].split.identities, "clusters")
     stages = [*before, replace(alternation, label=lambda extract, epoch: known)]
-    benchmark = Benchmark(target["query"], target["gallery"])
+    benchmark = Benchmark((target["query"], target["gallery"]))
     return alternate(fabric, model, stages, benchmark, RunFolder.create(folder, config), config, Lines())
 
 

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "loop": GROUND_FLOOR,
     **dict.fromkeys(MODES, {"loop"} | GROUND_FLOOR),
     "reporting": {"loop"} | GROUND_FLOOR,
-    "cli": MODES | {"reporting", "loop"} | GROUND_FLOOR,
+    "inference": {"loop"} | GROUND_FLOOR,
+    "cli": MODES | {"reporting", "inference", "loop"} | GROUND_FLOOR,
 }
 EVERYWHERE = {"errors", "config", "__about__", "processor"}
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists())

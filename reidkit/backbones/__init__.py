@@ -11,6 +11,7 @@ from reidkit.backbones.factory import create_backbone, is_published
 from reidkit.backbones.formats import Architecture, infer_architecture, to_supervised_layout, to_usl_layout
 from reidkit.backbones.pooling import GeM
 from reidkit.backbones.positions import resize_position_embedding
+from reidkit.backbones.views import embed_views
 
 __all__ = [
     "Architecture",
@@ -20,6 +21,7 @@ __all__ = [
     "GeM",
     "LoadReport",
     "create_backbone",
+    "embed_views",
     "infer_architecture",
     "is_published",
     "load_weights",

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from reidkit.errors import CheckpointError
 
-__all__ = ["resize_position_embedding", "stored_grid"]
+__all__ = ["resize_grid", "resize_position_embedding", "stored_grid"]
 
 _RATIOS = (2, 1, 3)
 
@@ -36,9 +36,14 @@ def resize_position_embedding(pos: Tensor, grid: tuple[int, int], hw_ratio: int 
     stored = stored_grid(patches, hw_ratio)
     if stored == tuple(grid):
         return pos
-    maps = pos[:, 1:].float().reshape(1, *stored, -1).permute(0, 3, 1, 2)
+    return torch.cat((pos[:, :1], resize_grid(pos[:, 1:], stored, grid)), dim=1)
+
+
+def resize_grid(patches: Tensor, stored: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Resize the part (1, rows * columns, D) of a position embedding that belongs to patches, row by row."""
+    maps = patches.float().reshape(1, *stored, -1).permute(0, 3, 1, 2)
     resized = functional.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False)
-    return torch.cat((pos[:, :1], resized.flatten(2).transpose(1, 2).to(pos.dtype)), dim=1)
+    return resized.flatten(2).transpose(1, 2).to(patches.dtype)
 
 
 def stored_grid(patches: int, hw_ratio: int | None = None) -> tuple[int, int]:

@@ -84,15 +84,16 @@ class ConvStem(nn.Module):
                 f"images of {images.shape[-2]}x{images.shape[-1]} pixels reached a backbone made for "
                 f"{self.img_size[0]}x{self.img_size[1]}; resize the images or create it with their image_size"
             )
-        return self._project(self.conv(images))
+        return self.tokens(images)
 
-    def _project(self, maps: Tensor) -> Tensor:
-        """Apply `proj` to maps (B, 64, H / 2, W / 2).
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return the patch tokens (B, T, D) of images whose sides are any multiples of the patch, row by row.
 
-        A convolution whose stride is its kernel is one matrix product over patches, which runs faster so.
+        The projection is a convolution whose stride is its kernel: one matrix product over patches, which runs faster.
         """
-        rows, columns = self.grid_size
-        side = maps.shape[2] // rows
+        maps = self.conv(images)
+        side = self.proj.kernel_size[0]
+        rows, columns = maps.shape[2] // side, maps.shape[3] // side
         patches = maps.reshape(-1, _CHANNELS, rows, side, columns, side)
-        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.num_patches, _CHANNELS * side**2)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, rows * columns, _CHANNELS * side**2)
         return functional.linear(patches, self.proj.weight.flatten(1), self.proj.bias)

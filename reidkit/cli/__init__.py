@@ -9,7 +9,12 @@ from reidkit.cli.cluster import cluster
 from reidkit.cli.data import data
 from reidkit.cli.doctor import doctor
 from reidkit.cli.evaluate import evaluate
+from reidkit.cli.export import export
+from reidkit.cli.extract import extract
+from reidkit.cli.pretrain import pretrain
 from reidkit.cli.recipes import recipes
+from reidkit.cli.search import search
+from reidkit.cli.select import select
 from reidkit.cli.supervised import supervised
 from reidkit.cli.uda import uda
 from reidkit.cli.usl import usl
@@ -50,7 +55,21 @@ def cli() -> None:
     """  # noqa: D301  (\b keeps click from re-wrapping)
 
 
-for command in (usl, uda, supervised, evaluate, cluster, data, recipes, doctor):
+for command in (
+    usl,
+    uda,
+    supervised,
+    pretrain,
+    select,
+    evaluate,
+    extract,
+    search,
+    cluster,
+    export,
+    data,
+    recipes,
+    doctor,
+):
     cli.add_command(command)
 
 

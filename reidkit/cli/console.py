@@ -152,17 +152,20 @@ def _epoch_line(record: Record, epochs: int, left: float) -> str:
 
 def _closing_table(history: list[Record]) -> Table:
     evaluated = [record for record in history if "mAP" in record]
-    rows: dict[str, Record] = {"before training": evaluated[0]}
     adapted = [record for record in history if "others" in record]
+    rows: dict[str, Record] = {}
+    if evaluated:  # else there are no query and gallery
+        rows["before training"] = evaluated[0]
     if len(adapted) > 1:
         rows["before adaptation"] = adapted[0]
-    rows["best"] = max(evaluated, key=lambda record: record["mAP"])
-    rows["last"] = evaluated[-1]
+    if evaluated:
+        rows["best"] = max(evaluated, key=lambda record: record["mAP"])
+    rows["last"] = (evaluated or history)[-1]
     table = Table(title="result")
     for column in ("", "epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for name, record in rows.items():
-        scores = (f"{record[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10"))
+        scores = (f"{record[key]:.1f}" if key in record else "" for key in ("mAP", "rank1", "rank5", "rank10"))
         labels = (f"{record['clusters']:,}", f"{record['noise']:.1%}") if "clusters" in record else ("", "")
         table.add_row(name, str(record["epoch"]), *scores, *labels)
     for record in adapted[:1] + adapted[1:][-1:]:

@@ -1,11 +1,13 @@
 """`reidkit data`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reidkit.cli.options import data_root_option
+from reidkit.errors import DataError
 
 __all__ = ["data"]
 
@@ -20,29 +22,69 @@ def data() -> None:
 def list_all(data_root: Path | None) -> None:
     """The data sets known by name, and which of them are at hand."""
     from reidkit.cli.console import show_table
-    from reidkit.cli.tables import catalog_table
+    from reidkit.cli.tables import catalog_table, missing_sets
 
     show_table(catalog_table(data_root))
+    for line in missing_sets(data_root):
+        click.echo(line)
+    click.echo(
+        "Any folder in Market-1501 layout, folder of images, table (.csv, .parquet) or LMDB is taken by its path."
+    )
 
 
-@data.command(epilog="Examples: reidkit data check market   ·   reidkit data check path/to/folder")
+@data.command(
+    epilog="""\b
+Examples:
+  reidkit data check market                                 counts, sizes and copies
+  reidkit data check path/to/folder --read                  decode every image too
+  reidkit data check veri --thumbnails veri.png --json veri.json
+"""
+)
 @click.argument("name")
 @data_root_option
 @click.option("--read", is_flag=True, help="Decode every image too, and name those that cannot be read.")
+@click.option("--quick", is_flag=True, help="Count names only: no sizes, no copies, no damaged files.")
+@click.option("--thumbnails", type=click.Path(path_type=Path), help="Write a contact sheet: a .png or .jpg picture.")
+@click.option("--json", "record", type=click.Path(path_type=Path), help="Write the facts to a file, for programs.")
 @click.pass_context
-def check(ctx: click.Context, name: str, data_root: Path | None, read: bool) -> None:
-    """Find a data set and count it; the exit code is 1 if something is not as published or not readable."""
-    from reidkit.cli.console import show_table
-    from reidkit.cli.tables import split_table
-    from reidkit.datasets import check_dataset, load_dataset
+def check(
+    ctx: click.Context,
+    name: str,
+    data_root: Path | None,
+    read: bool,
+    quick: bool,
+    thumbnails: Path | None,
+    record: Path | None,
+) -> None:
+    """Find a data set, count it and look into its files.
 
-    dataset = load_dataset(name, data_root)
-    findings = check_dataset(dataset, read=read)
-    click.echo(f"{dataset.name}: {dataset.version}, at {dataset.root}")
-    show_table(split_table(dataset))
-    for finding in findings:
-        click.echo(f"warning: {finding}")
-    ctx.exit(1 if findings else 0)
+    The exit code is 1 if something is wrong: counts that are not the published ones, a split that is missing, queries
+    without a match, people or images of the test that are trained on, files that cannot be read.
+    """
+    from reidkit.cli.console import Display, show_table
+    from reidkit.cli.tables import camera_table, split_table
+    from reidkit.datasets import check_dataset, load_dataset, write_contact_sheet
+
+    with Display() as display:
+        display.begin("check", 1)
+        dataset = load_dataset(name, data_root, progress=display.advance)
+        facts = check_dataset(dataset, files=not quick, read=read, progress=display.advance)
+    click.echo(f"{facts.name}: {facts.version}, at {facts.root}")
+    show_table(split_table(facts))
+    show_table(camera_table(facts))
+    for kind, size in (("smallest", facts.smallest), ("largest", facts.largest)):
+        if size is not None:
+            click.echo(f"{kind} image: {size.width:,} x {size.height:,} pixels, {size.path}")
+    for note in facts.notes:
+        click.echo(f"note: {note}")
+    for problem in facts.problems:
+        click.echo(f"warning: {problem}")
+    if thumbnails is not None:
+        write_contact_sheet(dataset, thumbnails)
+        click.echo(f"contact sheet: {thumbnails}")
+    if record is not None:
+        _write_json(record, facts.as_dict())
+    ctx.exit(1 if facts.problems else 0)
 
 
 @data.command(
@@ -72,3 +114,10 @@ def make(folder: Path, **options: Any) -> None:
         display.begin("generate", 1)
         make_synthetic(folder, config, progress=display.advance)
     click.echo(f"{folder} is ready: reidkit usl --target {folder}")
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}); name another file for --json") from None

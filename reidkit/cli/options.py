@@ -66,6 +66,9 @@ _SETTINGS: dict[str, tuple[str, Any]] = {
     "source": ("data.source", None),
     "strategy": ("uda.strategy", None),
     "source_checkpoint": ("uda.source_checkpoint", str),
+    "image_list": ("pretrain.list", None),
+    "more": ("pretrain.more", None),
+    "probe": ("pretrain.probe", None),
     "no_flip": ("augmentation.flip", lambda _: 0.0),
     "no_cameras": ("data.cameras", lambda _: False),
     "strict": ("data.strict", None),
@@ -94,7 +97,7 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, (key, convert) in _SETTINGS.items():
         typed = options.get(name)
-        if typed is None or typed is False:
+        if typed is None or typed is False or typed == ():
             continue
         *sections, last = key.split(".")
         place = settings

@@ -8,37 +8,72 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from reidkit.datasets import CATALOG, SYNTHETIC, ReIDDataset, cache_folder, default_data_root, find_root
+from reidkit.datasets import CATALOG, SYNTHETIC, DatasetFacts, cache_folder, default_data_root, find_roots
+from reidkit.datasets.splits import UNKNOWN
 from reidkit.loop.device import resolve_precision
 from reidkit.loop.run_folder import environment
 from reidkit.loop.scoring import Evaluation
 from reidkit.processor import cpu_has_bf16
 
-__all__ = ["catalog_table", "environment_table", "scores_table", "split_table"]
+__all__ = ["camera_table", "catalog_table", "environment_table", "missing_sets", "scores_table", "split_table"]
+
+
+_SPLITS = ("train", "query", "gallery")
 
 
 def catalog_table(data_root: Path | None) -> Table:
-    """Known data sets and where they were found."""
+    """Known data sets, what they hold as published, and where they were found."""
     root = data_root or default_data_root()
-    table = Table("name", "title", "found at", title=f"data root {root}")
+    table = Table(title=f"data root {root}", caption="identities / images as published")
+    table.add_column("name", no_wrap=True)
+    table.add_column("title")
+    for split in _SPLITS:
+        table.add_column(split, no_wrap=True, justify="right")
+    table.add_column("found at", overflow="fold")
     for name, config in SYNTHETIC.items():
-        table.add_row(name, f"{config.train_identities} generated pedestrians, {config.style}", "made on first use")
+        title = f"generated pedestrians, {config.style}"
+        table.add_row(
+            name, title, f"{config.train_identities:,}", f"{config.test_identities:,}", "", "made on first use"
+        )
     for entry in CATALOG.values():
-        found = find_root(entry, root)
-        table.add_row(entry.name, entry.title, str(found) if found else "not found")
-    table.add_row("(a path)", "a folder in Market-1501 layout, plain images, a CSV or Parquet table", "by its path")
+        published = (
+            "{:,}\n{:,}".format(*entry.expected[split]) if split in entry.expected else "" for split in _SPLITS
+        )
+        places = (f"{place.root}{f' ({place.release})' * bool(place.release)}" for place in find_roots(entry, root))
+        table.add_row(entry.name, entry.title, *published, "\n".join(places) or "not found")
     return table
 
 
-def split_table(dataset: ReIDDataset) -> Table:
+def missing_sets(data_root: Path | None) -> list[str]:
+    """A line for every known data set that was not found: how to get it and where to put it."""
+    root = data_root or default_data_root()
+    missing: dict[str, list[str]] = {}
+    for entry in CATALOG.values():
+        if not find_roots(entry, root):
+            missing.setdefault(f"{entry.access}; put it into {root / entry.folders[0]}", []).append(entry.name)
+    return [f"{', '.join(names)}: {access}" for access, names in missing.items()]
+
+
+def split_table(facts: DatasetFacts) -> Table:
     """Identities, images and cameras of each split, beside the published counts."""
-    table = Table("split", "identities", "images", "cameras", "images/identity", "published")
-    expected = CATALOG[dataset.name].expected if dataset.name in CATALOG else {}
-    for name, split in (("train", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery)):
-        published = "{:,} ids, {:,} images".format(*expected[name]) if name in expected else ""
-        per_identity = f"{len(split) / max(1, split.identity_count):.1f}"
-        counts = (f"{number:,}" for number in (split.identity_count, len(split), split.camera_count))
-        table.add_row(name, *counts, per_identity, published)
+    table = Table("split", "identities", "images", "cameras", "published")
+    table.add_column("images of an identity\nleast / median / most", justify="right")
+    for split in facts.splits:
+        published = "{:,} ids, {:,} images".format(*split.published) if split.published else ""
+        spread = "{:,} / {:g} / {:,}".format(*split.images_per_identity) if split.images_per_identity else ""
+        counts = (f"{number:,}" for number in (split.identities, split.images, split.cameras))
+        table.add_row(split.name, *counts, published, spread)
+    return table
+
+
+def camera_table(facts: DatasetFacts) -> Table:
+    """Images of each camera in each split."""
+    table = Table(title="images of a camera, counted from 0")
+    for heading in ("camera", *(split.name for split in facts.splits)):
+        table.add_column(heading, justify="right")
+    for camera in sorted({camera for split in facts.splits for camera in split.images_per_camera}):
+        counts = (f"{split.images_per_camera.get(camera, 0):,}" for split in facts.splits)
+        table.add_row("unknown" if camera == UNKNOWN else str(camera), *counts)
     return table
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from reidkit.datasets.lmdb import load_lmdb
 from reidkit.datasets.market import MARKET_FOLDERS, load_market
-from reidkit.datasets.msmt17 import MSMT17_LISTS, load_msmt17
+from reidkit.datasets.msmt17 import MSMT17_LISTS, is_msmt17, load_msmt17, msmt17_version
 from reidkit.datasets.plain import load_plain
 from reidkit.datasets.splits import ReIDDataset
 from reidkit.datasets.vehicleid import VEHICLEID_SIZES, load_vehicleid
@@ -27,10 +28,14 @@ class Layout:
     """Reads a root; the second argument is what to call the data set."""
     shared: bool = False
     """Whether sets of other names have it too, so that a folder's name must tell which one it holds."""
+    recognise: Callable[[Path], bool] | None = None
+    """Tells a root where the marker alone does not."""
+    release: Callable[[Path], str] | None = None
+    """What a root holds, in words, for a set of several releases with different results."""
 
     def fits(self, folder: Path) -> bool:
         """Whether a folder is a root in this layout."""
-        return (folder / self.marker).exists()
+        return (folder / self.marker).exists() if self.recognise is None else self.recognise(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +59,22 @@ class DatasetEntry:
 
 
 MARKET = Layout(MARKET_FOLDERS[0], load_market)
-MSMT17 = Layout(MSMT17_LISTS[0], load_msmt17)
+MSMT17 = Layout(MSMT17_LISTS[0], load_msmt17, recognise=is_msmt17, release=msmt17_version)
 VERI = Layout(VERI_FOLDERS[0], partial(load_market, version="VeRi-776", folders=VERI_FOLDERS))
 VEHICLEID = {size: Layout("train_test_split", partial(load_vehicleid, size=size)) for size in VEHICLEID_SIZES}
+LMDB = Layout("data.mdb", load_lmdb, shared=True)
 
-CUSTOM_LAYOUTS = (MARKET, MSMT17, VERI, VEHICLEID[800])
+CUSTOM_LAYOUTS = (MARKET, MSMT17, VERI, VEHICLEID[800], LMDB)
 """What a folder that is given by its path may be; VehicleID's smallest test list is the most used one."""
 
 
-def _market_like(version: str, *, cameras: tuple[int, ...] | None = None) -> Layout:
+def _market_like(version: str, *, cameras: tuple[int, ...] | None = None, comparable: bool = True) -> Layout:
     """Market-1501's layout, of another set."""
-    return Layout(MARKET.marker, partial(load_market, version=version, cameras=cameras), shared=True)
+    load = partial(load_market, version=version, cameras=cameras, comparable=comparable)
+    return Layout(MARKET.marker, load, shared=True, release=lambda _: version)
+
+
+_REORGANISED_MSMT17 = _market_like("re-organised, Market-1501 layout", comparable=False)
 
 
 def _cuhk03(boxes: str) -> Layout:
@@ -76,6 +86,10 @@ def _cuhk03(boxes: str) -> Layout:
 
 def _luperson(root: Path, name: str) -> ReIDDataset:
     return load_plain(root / "images", name, "LUPerson, folder of images")
+
+
+def _luperson_lmdb(root: Path, name: str) -> ReIDDataset:
+    return load_lmdb(root, name, "LUPerson, LMDB")
 
 
 _CUHK03_ACCESS = (
@@ -99,7 +113,7 @@ CATALOG = {
             "msmt17",
             "MSMT17",
             ("msmt17", "msmt17_v1", "msmt17_v2"),
-            (MSMT17, _market_like("re-organised, Market-1501 layout")),
+            (MSMT17, _REORGANISED_MSMT17),
             {"train": (1_041, 32_621), "query": (3_060, 11_659), "gallery": (3_060, 82_161)},
             15,
             "MSMT17 (Wei et al., CVPR 2018, arXiv 1711.08565) is given out on request by its authors, the PKU-VMC "
@@ -162,11 +176,10 @@ CATALOG = {
             "luperson",
             "LUPerson (unlabelled)",
             ("luperson", "lup"),
-            (Layout("images", _luperson, shared=True),),
+            (Layout("images", _luperson, shared=True), Layout(LMDB.marker, _luperson_lmdb, shared=True)),
             {"train": (0, 4_180_243)},
             0,
-            "LUPerson (Fu et al., CVPR 2021) is given out on request by its authors; LMDB files are not read, extract "
-            "their images into a folder named images",
+            "LUPerson (Fu et al., CVPR 2021) is given out on request by its authors",
         ),
     )
 }

@@ -4,14 +4,15 @@ import difflib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
 from pydantic import ValidationError
 
 from reidkit.datasets.benchmarks import CATALOG, CUSTOM_LAYOUTS, DatasetEntry, Layout
+from reidkit.datasets.lmdb import DATABASE_KINDS, load_lmdb
 from reidkit.datasets.market import load_market
 from reidkit.datasets.plain import is_hidden, load_plain
 from reidkit.datasets.splits import ReIDDataset
@@ -21,10 +22,12 @@ from reidkit.errors import ConfigError, DataError
 
 __all__ = [
     "SYNTHETIC",
+    "FoundRoot",
     "Progress",
     "cache_folder",
     "default_data_root",
     "find_root",
+    "find_roots",
     "load_dataset",
     "synthetic_config",
 ]
@@ -43,7 +46,17 @@ people of that domain, few images of each, to learn first features from."""
 
 Progress = Callable[[int, int], None]
 
+_FILE_KINDS = (*TABLE_KINDS, *DATABASE_KINDS)
 _SEARCH_DEPTH = 2  # archives often unpack into a folder inside a folder
+
+
+class FoundRoot(NamedTuple):
+    """Where a known data set lies."""
+
+    root: Path
+    layout: Layout
+    release: str
+    """Which of its releases this is, where results differ between them; else empty."""
 
 
 def default_data_root() -> Path:
@@ -61,25 +74,18 @@ def load_dataset(target: str, data_root: Path | None = None, *, progress: Progre
 
     Args:
         target: A name of `SYNTHETIC` or `CATALOG`; a folder in one of `CUSTOM_LAYOUTS` or of plain images; a table of
-            images (.csv, .parquet); or the name of such a folder or table below the data root.
+            images (.csv, .parquet); an LMDB; or the name of such a folder or file below the data root.
         data_root: Where data sets lie; None is `default_data_root()`.
         progress: Called with (done, total) while a synthetic set is generated, which happens once.
 
     Raises:
-        DataError: The name is unknown, or the data cannot be found or read.
+        DataError: The name is unknown, several data sets are meant by it, or the data cannot be found or read.
     """
     if target in SYNTHETIC:
         return _load_synthetic(target, progress)
     data_root = data_root or default_data_root()
     if target in CATALOG:
-        entry = CATALOG[target]
-        found = _locate(entry, data_root)
-        if found is None:
-            raise DataError(_not_found(entry, data_root))
-        if entry.notice:
-            logger.warning("%s", entry.notice)
-        root, layout = found
-        return layout.load(root, entry.name)
+        return _load_known(CATALOG[target], data_root)
     for path in (Path(target), data_root / target):
         if path.is_dir():
             return _load_folder(path)
@@ -90,8 +96,22 @@ def load_dataset(target: str, data_root: Path | None = None, *, progress: Progre
 
 def find_root(entry: DatasetEntry, data_root: Path) -> Path | None:
     """The folder of a known data set below the data root (or the data root itself), or None."""
-    found = _locate(entry, data_root)
-    return None if found is None else found[0]
+    found = find_roots(entry, data_root)
+    return found[0].root if found else None
+
+
+def find_roots(entry: DatasetEntry, data_root: Path) -> list[FoundRoot]:
+    """All folders that hold a known data set: folders of its names below the data root, or what such folders hold.
+
+    The data root itself is taken too, if it has one of the names or a layout that no other set has.
+    """
+    named = (_fitting(folder, entry.layouts) for folder in _named(data_root, entry.folders))
+    found = [pair for pairs in named for pair in pairs]
+    if not found and data_root.is_dir():
+        is_named = data_root.resolve().name.lower() in entry.folders
+        layouts = [layout for layout in entry.layouts if is_named or not layout.shared]
+        found = [(data_root, layout) for layout in layouts if layout.fits(data_root)][:1]
+    return [FoundRoot(root, layout, layout.release(root) if layout.release else "") for root, layout in found]
 
 
 def synthetic_config(settings: Mapping[str, Any]) -> SyntheticConfig:
@@ -107,6 +127,23 @@ def synthetic_config(settings: Mapping[str, Any]) -> SyntheticConfig:
         raise ConfigError("; ".join(problems)) from None
 
 
+def _load_known(entry: DatasetEntry, data_root: Path) -> ReIDDataset:
+    found = find_roots(entry, data_root)
+    if not found:
+        raise DataError(_not_found(entry, data_root))
+    # A second copy of the same release does no harm.
+    if len({place.release for place in found}) > 1:
+        places = " and ".join(f"{place.root} ({place.release})" for place in found)
+        raise DataError(
+            f"several releases of {entry.title} were found, and results differ between them: {places}. Say which is "
+            f"meant by --data-root or REIDKIT_DATA, for instance --data-root {found[0].root}, or move the others out "
+            f"of {data_root}"
+        )
+    if entry.notice:
+        logger.warning("%s", entry.notice)
+    return found[0].layout.load(found[0].root, entry.name)
+
+
 def _load_synthetic(name: str, progress: Progress | None) -> ReIDDataset:
     config = SYNTHETIC[name]
     digest = hashlib.sha256(f"{FORMAT} {config.model_dump_json()}".encode()).hexdigest()[:8]
@@ -118,9 +155,12 @@ def _load_synthetic(name: str, progress: Progress | None) -> ReIDDataset:
 def _load_folder(folder: Path) -> ReIDDataset:
     """A folder in a known layout, at it or below it, else all images in it."""
     name = folder.resolve().name
-    found = _fitting(_descend(folder, _SEARCH_DEPTH), CUSTOM_LAYOUTS)
-    if found is not None:
-        root, layout = found
+    found = _fitting(folder, CUSTOM_LAYOUTS)
+    if len(found) > 1:
+        places = ", ".join(str(root) for root, _ in found)
+        raise DataError(f"{folder} holds {len(found)} data sets: {places}; name one of them")
+    if found:
+        root, layout = found[0]
         return layout.load(root, name)
     try:
         return load_plain(folder, name)
@@ -128,29 +168,19 @@ def _load_folder(folder: Path) -> ReIDDataset:
         markers = ", ".join(layout.marker for layout in CUSTOM_LAYOUTS)
         raise DataError(
             f"{error}, and is in no known layout: neither it nor a folder in it holds one of {markers}. Name a folder "
-            "in Market-1501 layout, one with images, or a table (.csv, .parquet)"
+            "in Market-1501 layout, one with images, a table (.csv, .parquet) or an LMDB"
         ) from None
 
 
 def _load_file(path: Path) -> ReIDDataset:
+    if path.suffix.lower() in DATABASE_KINDS:
+        return load_lmdb(path, path.stem)
     if path.suffix.lower() not in TABLE_KINDS:
         raise DataError(
-            f"{path} is a file, but neither a .csv nor a .parquet table of images; name a folder or such a table"
+            f"{path} is a file, but neither a .csv nor a .parquet table of images nor an LMDB ("
+            f"{', '.join(DATABASE_KINDS)}); name a folder or such a file"
         )
     return load_table(path, path.stem)
-
-
-def _locate(entry: DatasetEntry, data_root: Path) -> tuple[Path, Layout] | None:
-    """Root and layout of a known data set: a folder of one of its names, or what such a folder holds.
-
-    The data root itself is taken too, if it has one of the names or a layout that no other set has.
-    """
-    for folder in _named(data_root, entry.folders):
-        found = _fitting(_descend(folder, _SEARCH_DEPTH), entry.layouts)
-        if found is not None:
-            return found
-    is_named = data_root.resolve().name.lower() in entry.folders
-    return _fitting([data_root], [layout for layout in entry.layouts if is_named or not layout.shared])
 
 
 def _named(data_root: Path, names: Sequence[str]) -> list[Path]:
@@ -161,16 +191,21 @@ def _named(data_root: Path, names: Sequence[str]) -> list[Path]:
     return sorted(folders, key=lambda folder: names.index(folder.name.lower()))
 
 
-def _fitting(folders: Iterable[Path], layouts: Sequence[Layout]) -> tuple[Path, Layout] | None:
-    """The first folder in one of the layouts."""
-    return next(((folder, layout) for folder in folders for layout in layouts if layout.fits(folder)), None)
+def _fitting(folder: Path, layouts: Sequence[Layout]) -> list[tuple[Path, Layout]]:
+    """The folders in one of the layouts that are nearest to a folder: it, those in it, or those in these."""
+    for level in _descend(folder, _SEARCH_DEPTH):
+        fitting = ((place, next((layout for layout in layouts if layout.fits(place)), None)) for place in level)
+        found = [(place, layout) for place, layout in fitting if layout is not None]
+        if found:
+            return found
+    return []
 
 
-def _descend(folder: Path, depth: int) -> Iterator[Path]:
-    """A folder and those below it, nearest first; hidden ones and archive leftovers are passed over."""
+def _descend(folder: Path, depth: int) -> Iterator[list[Path]]:
+    """A folder, the folders in it, and so on; hidden ones and archive leftovers are passed over."""
     level = [folder] if folder.is_dir() else []
     for remaining in range(depth, -1, -1):
-        yield from level
+        yield level
         if remaining:
             level = [child for parent in level for child in _folders_in(parent)]
 
@@ -195,11 +230,14 @@ def _not_found(entry: DatasetEntry, data_root: Path) -> str:
 def _unknown(target: str, data_root: Path) -> str:
     names = [*SYNTHETIC, *CATALOG]
     children = sorted(data_root.iterdir()) if data_root.is_dir() else []
-    below = [child.name for child in children if child.is_dir() or child.suffix.lower() in TABLE_KINDS]
+    below = [
+        child.name for child in children if child.is_dir() or child.suffix.lower() in (*TABLE_KINDS, *DATABASE_KINDS)
+    ]
     close = difflib.get_close_matches(target, [*names, *below], n=1)
     holds = ", ".join(below) or ("which holds neither" if data_root.is_dir() else "which does not exist")
     return (
         f"unknown data set {target!r}{f' (did you mean {close[0]!r}?)' if close else ''}: neither a folder, nor a "
-        f"table, nor a known name. Known are {', '.join(names)}; a folder in Market-1501 layout, a folder of images or "
-        f"a table (.csv, .parquet) is taken by its path, or by its name below the data root {data_root} ({holds})"
+        f"file, nor a known name. Known are {', '.join(names)}; a folder in Market-1501 layout, a folder of images, a "
+        f"table (.csv, .parquet) or an LMDB is taken by its path, or by its name below the data root {data_root} "
+        f"({holds})"
     )

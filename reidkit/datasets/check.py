@@ -1,60 +1,193 @@
 """Does a data set hold what it should?"""
 
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from reidkit.datasets.benchmarks import CATALOG
+from reidkit.datasets.file_facts import FileFacts, inspect_files
 from reidkit.datasets.images import decode_images
-from reidkit.datasets.splits import UNKNOWN, ReIDDataset
+from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
+from reidkit.errors import DataError
 
-__all__ = ["check_dataset"]
+__all__ = ["DatasetFacts", "ImageSize", "SplitFacts", "check_dataset"]
 
-_PROBE_SIZE = (32, 16)  # decoding is the check, not the pixels
+_PROBE_SIZE = (8, 4)  # decoding is the check, not the pixels
+_DISTRACTOR = 0
+_NARROW = 10  # pixels
+_LONG = 8  # times as long as wide
+
+Progress = Callable[[int, int], None]
 
 
-def check_dataset(dataset: ReIDDataset, *, read: bool = False) -> list[str]:
-    """What is not as published, or will surprise; an empty list is good news.
+@dataclass(frozen=True, slots=True)
+class SplitFacts:
+    """Counts of one split."""
+
+    name: str
+    """train, query or gallery."""
+    identities: int
+    images: int
+    cameras: int
+    published: tuple[int, int] | None
+    """Identities and images as published; None where nothing is."""
+    images_per_identity: tuple[int, float, int] | None
+    """Least, median and most images of an identity, distractors left out; None without identities."""
+    images_per_camera: dict[int, int]
+    """0-based camera -> images; -1 is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSize:
+    """An image and its size in pixels."""
+
+    path: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """What was found in a data set."""
+
+    name: str
+    version: str
+    root: str
+    splits: tuple[SplitFacts, ...]
+    """Train, query and gallery."""
+    smallest: ImageSize | None
+    """The image with the shortest side; None if no file was looked at."""
+    largest: ImageSize | None
+    """The image with the longest side."""
+    duplicates: tuple[tuple[str, ...], ...]
+    """Groups of files with the same bytes."""
+    problems: tuple[str, ...]
+    """What is not as published, or spoils results."""
+    notes: tuple[str, ...]
+    """What is good to know."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same in values that JSON has."""
+        return asdict(self)
+
+
+def check_dataset(
+    dataset: ReIDDataset, *, files: bool = True, read: bool = False, progress: Progress | None = None
+) -> DatasetFacts:
+    """Count a data set and compare it with what is published; no problems are good news.
 
     Args:
         dataset: As loaded.
+        files: Look into the files for sizes, damage and copies; without, only names are counted.
         read: Decode every image too.
+        progress: Called with (done, total) while files are read.
     """
-    return [
-        *_unexpected_counts(dataset),
-        *_cameras(dataset),
-        *_missing(dataset),
+    splits = tuple(_split_facts(dataset, name) for name in ("train", "query", "gallery"))
+    paths = [path for split in (dataset.train, dataset.query, dataset.gallery) for path in split.paths]
+    facts = inspect_files(paths, progress) if files else FileFacts(np.zeros((0, 2), dtype=np.int64), (), ())
+    lacking, unlabelled = _missing(dataset)
+    leaks, copies = _copies(dataset, paths, facts.duplicates)
+    seen = _seen_identities(dataset)
+    is_published = dataset.name in CATALOG
+    problems = [
+        *_unexpected_counts(dataset, splits),
+        *lacking,
+        *(seen if is_published else []),
         *_unmatched(dataset),
-        *_unreadable(dataset, read),
+        *leaks,
+        *(f"unreadable image {problem}" for problem in (_undecodable(paths, progress) if read else facts.problems)),
     ]
+    notes = [*_cameras(dataset), *unlabelled, *([] if is_published else seen), *copies, *_odd_sizes(paths, facts)]
+    smallest, largest = _extremes(paths, facts)
+    duplicates = tuple(tuple(str(paths[index]) for index in group) for group in facts.duplicates)
+    return DatasetFacts(
+        dataset.name,
+        dataset.version,
+        str(dataset.root),
+        splits,
+        smallest,
+        largest,
+        duplicates,
+        tuple(problems),
+        tuple(notes),
+    )
 
 
-def _unexpected_counts(dataset: ReIDDataset) -> list[str]:
-    if dataset.name not in CATALOG:
-        return []
-    splits = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
-    return [
-        f"{name} has {splits[name].identity_count:,} identities and {len(splits[name]):,} images; "
-        f"published are {identities:,} and {images:,}"
-        for name, (identities, images) in CATALOG[dataset.name].expected.items()
-        if (len(splits[name]) != images) or (name != "gallery" and splits[name].identity_count != identities)
-    ]
+def _split_facts(dataset: ReIDDataset, name: str) -> SplitFacts:
+    split: Split = getattr(dataset, name)
+    published = CATALOG[dataset.name].expected.get(name) if dataset.name in CATALOG else None
+    known = split.identities if name == "train" else split.identities[_is_somebody(dataset, split.identities)]
+    counts = np.unique(known[known != UNKNOWN], return_counts=True)[1]
+    cameras, images = np.unique(split.cameras, return_counts=True)
+    return SplitFacts(
+        name,
+        split.identity_count,
+        len(split),
+        split.camera_count,
+        published,
+        (int(counts.min()), float(np.median(counts)), int(counts.max())) if len(counts) else None,
+        dict(zip(cameras.tolist(), images.tolist(), strict=True)),
+    )
+
+
+def _is_somebody(dataset: ReIDDataset, identities: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which test images are no distractors; where a query has the identity 0 it is a person like others."""
+    somebody: NDArray[np.bool_] = (identities != _DISTRACTOR) | (dataset.query.identities == _DISTRACTOR).any()
+    return somebody
+
+
+def _unexpected_counts(dataset: ReIDDataset, splits: Sequence[SplitFacts]) -> list[str]:
+    findings = []
+    for split in splits:
+        if split.published is None:
+            continue
+        identities, images = split.published
+        # How many identities a gallery has depends on what counts as one among distractors.
+        if split.images != images or (split.name != "gallery" and split.identities != identities):
+            findings.append(
+                f"{split.name} has {split.identities:,} identities and {split.images:,} images; "
+                f"published are {identities:,} and {images:,}"
+            )
+    found = splits[0].cameras
+    if dataset.name in CATALOG and found != CATALOG[dataset.name].cameras:
+        findings.append(f"train has {found} cameras; published are {CATALOG[dataset.name].cameras}")
+    return findings
 
 
 def _cameras(dataset: ReIDDataset) -> list[str]:
-    found = dataset.train.camera_count
-    if dataset.name in CATALOG:
-        published = CATALOG[dataset.name].cameras
-        return [f"train has {found} cameras; published are {published}"] if found != published else []
-    if found == 0:
-        return ["no training image has a camera id: where cameras are unknown, evaluation leaves out no images"]
-    return []
+    if dataset.name in CATALOG or dataset.train.camera_count:
+        return []
+    return ["no training image has a camera id: where cameras are unknown, evaluation leaves out no images"]
 
 
-def _missing(dataset: ReIDDataset) -> list[str]:
-    """Splits that are empty, without those that the data set never had."""
+def _missing(dataset: ReIDDataset) -> tuple[list[str], list[str]]:
+    """Problems and notes on empty splits, without those that the data set never had."""
     names = CATALOG[dataset.name].expected if dataset.name in CATALOG else ("train", "query", "gallery")
     empty = [name for name in names if not len(getattr(dataset, name))]
+    if not empty:
+        return [], []
     needs = "training needs train, evaluation needs query and gallery"
-    return [f"there are no {' and no '.join(empty)} images: {needs}"] if empty else []
+    finding = [f"there are no {' and no '.join(empty)} images: {needs}"]
+    is_training_set = empty == ["query", "gallery"] and dataset.name not in CATALOG
+    return ([], finding) if is_training_set else (finding, [])
+
+
+def _seen_identities(dataset: ReIDDataset) -> list[str]:
+    """Identities of query and gallery that are trained on too."""
+    if not dataset.comparable or dataset.train.originals is None:
+        return []
+    tested = np.concatenate([dataset.query.identities, dataset.gallery.identities])
+    shared = np.intersect1d(dataset.train.originals, tested[_is_somebody(dataset, tested)])
+    if not len(shared):
+        return []
+    return [
+        f"{len(shared):,} identities are both in train and in query or gallery, for instance {shared[0]}: an "
+        "evaluation is of people that training has seen, unless the two number their people independently"
+    ]
 
 
 def _unmatched(dataset: ReIDDataset) -> list[str]:
@@ -74,8 +207,61 @@ def _unmatched(dataset: ReIDDataset) -> list[str]:
     ]
 
 
-def _unreadable(dataset: ReIDDataset, read: bool) -> list[str]:
-    if not read:
+def _copies(
+    dataset: ReIDDataset, paths: Sequence[Path], groups: Sequence[tuple[int, ...]]
+) -> tuple[list[str], list[str]]:
+    """Problems and notes on files with the same bytes: test images among training images, and other copies."""
+    trained = len(dataset.train)
+    leaks = [group for group in groups if group[0] < trained <= group[-1]]
+    others = [group for group in groups if not group[0] < trained <= group[-1]]
+    problems, notes = [], []
+    if leaks:
+        count = sum(index >= trained for group in leaks for index in group)
+        problems.append(
+            f"{count:,} images of query and gallery are training images too, byte by byte, for instance "
+            f"{paths[leaks[0][-1]]} is {paths[leaks[0][0]]}: scores on them are too good; remove them from one side"
+        )
+    if others:
+        count = sum(len(group) - 1 for group in others)
+        notes.append(
+            f"{count:,} images repeat others of the same side, byte by byte, for instance {paths[others[0][1]]} is "
+            f"{paths[others[0][0]]}"
+        )
+    identities = np.concatenate([split.identities for split in (dataset.train, dataset.query, dataset.gallery)])
+    torn = [group for group in others if len({*identities[list(group)].tolist()} - {UNKNOWN}) > 1]
+    if torn:
+        notes.append(
+            f"{len(torn):,} images are given to several identities, for instance {paths[torn[0][0]]} and "
+            f"{paths[torn[0][-1]]} have the same bytes"
+        )
+    return problems, notes
+
+
+def _undecodable(paths: Sequence[Path], progress: Progress | None) -> tuple[str, ...]:
+    try:
+        return decode_images(paths, _PROBE_SIZE, progress=progress).problems
+    except DataError as error:  # none is readable
+        return (str(error),)
+
+
+def _odd_sizes(paths: Sequence[Path], facts: FileFacts) -> list[str]:
+    sides = np.sort(facts.sizes, axis=1)
+    odd = np.flatnonzero((sides[:, 0] > 0) & ((sides[:, 0] < _NARROW) | (sides[:, 1] > _LONG * sides[:, 0])))
+    if not len(odd):
         return []
-    paths = [path for split in (dataset.train, dataset.query, dataset.gallery) for path in split.paths]
-    return [f"unreadable image {problem}" for problem in decode_images(paths, _PROBE_SIZE).problems]
+    height, width = facts.sizes[odd[0]]
+    return [
+        f"{len(odd):,} images are below {_NARROW} pixels on a side or over {_LONG} times as long as wide, for instance "
+        f"{paths[odd[0]]} ({width:,} x {height:,})"
+    ]
+
+
+def _extremes(paths: Sequence[Path], facts: FileFacts) -> tuple[ImageSize | None, ImageSize | None]:
+    """The images with the shortest and with the longest side."""
+    measured = np.flatnonzero(facts.sizes.all(axis=1))
+    if not len(measured):
+        return None, None
+    sizes = facts.sizes[measured]
+    picks = measured[[sizes.min(axis=1).argmin(), sizes.max(axis=1).argmax()]]
+    smallest, largest = (ImageSize(str(paths[pick]), *facts.sizes[pick].tolist()) for pick in picks)
+    return smallest, largest

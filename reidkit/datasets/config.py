@@ -27,6 +27,10 @@ class DataConfig(Settings):
     strict: bool = False
     """Stop at the first unreadable image instead of leaving it out and saying so."""
 
+    store_gib: float = Field(64.0, ge=0)
+    """GiB on the disk that decoded images may take, over all data sets; a set that does not fit is decoded anew by
+    every epoch. 0 stores nothing."""
+
     mean: Colour = (0.5, 0.5, 0.5)
     """Mean of the RGB channels, subtracted from pixel values in [0, 1]."""
 

@@ -23,6 +23,7 @@ def load_market(
     *,
     folders: tuple[str, str, str] = MARKET_FOLDERS,
     cameras: tuple[int, ...] | None = None,
+    comparable: bool = True,
 ) -> ReIDDataset:
     """Read a folder in Market-1501 layout: `0002_c1s1_000451_03.jpg` is identity 2 at camera 1.
 
@@ -36,6 +37,7 @@ def load_market(
         version: Release or layout, in words.
         folders: Names of the training, query and gallery folder.
         cameras: The camera numbers of this release, which become 0, 1, ...; None takes any, counted from 0 or 1.
+        comparable: Whether an identity has the same number in all folders.
 
     Raises:
         DataError: A folder is missing or empty, a query or gallery name has no identity, or a camera is not in
@@ -67,6 +69,7 @@ def load_market(
         make_split([(path, UNKNOWN if identity is None else identity, c) for path, identity, c in train], relabel=True),
         make_split([(path, identity or 0, camera) for path, identity, camera in query if identity != JUNK]),
         make_split([(path, identity or 0, camera) for path, identity, camera in gallery if identity != JUNK]),
+        comparable,
     )
 
 

@@ -1,5 +1,6 @@
 """MSMT17 (Wei et al., CVPR 2018) as its authors ship it: image folders and four list files."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,13 +8,28 @@ from reidkit.datasets.lists import read_list, require_files
 from reidkit.datasets.splits import ReIDDataset, make_split
 from reidkit.errors import DataError
 
-__all__ = ["MSMT17_LISTS", "load_msmt17"]
+__all__ = ["MSMT17_LISTS", "is_msmt17", "load_msmt17", "msmt17_version"]
 
 MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
 _FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 _LINE = re.compile(r"((?:.*/)?[^_/]*_[^_/]*_(\d+)_[^/]*)\s+(-?\d+)")
 _EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0"
+_IMAGE = re.compile(r"\d+_\d+_\d\d_\d{4}(morning|noon|afternoon)_")
+_NEEDED = f"MSMT17 needs {', '.join(MSMT17_LISTS)} beside its folders"
+
+
+def is_msmt17(root: Path) -> bool:
+    """Whether a folder holds MSMT17, maybe incompletely: one of its lists, or folders of images with its names."""
+    if any((root / listing).is_file() for listing in MSMT17_LISTS):
+        return True
+    return any(_has_its_names(root / folder) for names in _FOLDERS.values() for folder in names)
+
+
+def msmt17_version(root: Path) -> str:
+    """V1, V2 or what is wrong, by the folders that are there."""
+    found = [version for version, names in _FOLDERS.items() if any((root / name).is_dir() for name in names)]
+    return " and ".join(found) or "lists without images"
 
 
 def load_msmt17(root: Path, name: str = "msmt17") -> ReIDDataset:
@@ -24,9 +40,10 @@ def load_msmt17(root: Path, name: str = "msmt17") -> ReIDDataset:
     and gallery number their identities independently of training.
 
     Raises:
-        DataError: A list or folder is missing, both versions are mixed, or a line cannot be understood.
+        DataError: A list, folder or image is missing, both versions are mixed, or a line cannot be understood.
     """
     version = _version(root)
+    _require_lists(root, version)
     train_folder, test_folder = (root / folder for folder in _FOLDERS[version])
     folders = (train_folder, train_folder, test_folder, test_folder)
     train, validation, query, gallery = (
@@ -39,6 +56,7 @@ def load_msmt17(root: Path, name: str = "msmt17") -> ReIDDataset:
         make_split([*train, *validation], relabel=True),
         make_split(query),
         make_split(gallery),
+        comparable=False,
     )
 
 
@@ -65,9 +83,29 @@ def _version(root: Path) -> str:
     return found[0]
 
 
+def _require_lists(root: Path, version: str) -> None:
+    missing = [listing for listing in MSMT17_LISTS if not (root / listing).is_file()]
+    if missing:
+        train, test = _FOLDERS[version]
+        raise DataError(
+            f"{root} holds images of MSMT17 {version} but not {', '.join(missing)}; the lists say who is on which "
+            f"image and what is trained on: put the lists of the same archive beside {train} and {test}, or name "
+            f"{root / train} to take its images without labels"
+        )
+
+
+def _has_its_names(folder: Path) -> bool:
+    """Whether an image below a split's folder, one per identity, is named as MSMT17 names them."""
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        identity = next((entry.path for entry in entries if entry.is_dir() and entry.name.isdigit()), None)
+    return identity is not None and any(_IMAGE.match(name) for name in os.listdir(identity))
+
+
 def _read_list(listing: Path, folder: Path) -> list[tuple[Path, int, int]]:
     """(path, identity, 0-based camera) of every line of one list file."""
-    rows = read_list(listing, _LINE, _EXAMPLE, f"MSMT17 needs {', '.join(MSMT17_LISTS)} beside its folders")
+    rows = read_list(listing, _LINE, _EXAMPLE, _NEEDED)
     entries = [(folder / relative, int(identity), int(camera) - 1) for relative, camera, identity in rows]
     require_files(
         listing,

@@ -1,7 +1,7 @@
 """What a loaded data set is: three splits of image paths, identities and cameras."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,11 @@ class Split:
     """(N,) identities; in a training split 0..C-1, in query and gallery as in the files; -1 is unknown."""
     cameras: NDArray[np.int64]
     """(N,) 0-based camera ids; -1 is unknown."""
+    originals: NDArray[np.int64] | None = None
+    """(C,) what the files call the identities 0..C-1, ascending; None where they are not renumbered."""
+    draws: NDArray[np.bool_] | None = None
+    """(N, T) for a test that is scored over T random choices of the gallery, and averaged: whether an image of query or
+    gallery is in the gallery of each choice. The splits are those of the first choice. None: they are fixed."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -32,11 +37,16 @@ class Split:
     def subset(self, kept: NDArray[np.bool_]) -> "Split":
         """The images where `kept` (N,) is true."""
         paths = tuple(path for path, keep in zip(self.paths, kept, strict=True) if keep)
-        return Split(paths, self.identities[kept], self.cameras[kept])
+        draws = None if self.draws is None else self.draws[kept]
+        return Split(paths, self.identities[kept], self.cameras[kept], self.originals, draws)
+
+    def since(self, start: int) -> "Split":
+        """The images from number `start` on."""
+        return Split(self.paths[start:], self.identities[start:], self.cameras[start:])
 
     def without_cameras(self) -> "Split":
         """The same images, every camera unknown."""
-        return Split(self.paths, self.identities, np.full(len(self), UNKNOWN, dtype=np.int64))
+        return replace(self, cameras=np.full(len(self), UNKNOWN, dtype=np.int64))
 
     @property
     def identity_count(self) -> int:
@@ -60,18 +70,21 @@ class ReIDDataset:
     train: Split
     query: Split
     gallery: Split
+    comparable: bool = True
+    """Whether the files call an identity the same in training as in query and gallery."""
 
     def without_cameras(self) -> "ReIDDataset":
         """The same data set, every camera unknown: evaluation then leaves out no same-camera images."""
-        splits = (split.without_cameras() for split in (self.train, self.query, self.gallery))
-        return ReIDDataset(self.name, self.root, self.version, *splits)
+        train, query, gallery = (split.without_cameras() for split in (self.train, self.query, self.gallery))
+        return replace(self, train=train, query=query, gallery=gallery)
 
 
 def make_split(entries: Sequence[tuple[Path, int, int]], *, relabel: bool = False) -> Split:
     """Build a split from (path, identity, camera) rows; `relabel` maps sorted known identities to 0..C-1."""
     identities = np.array([identity for _, identity, _ in entries], dtype=np.int64)
     cameras = np.array([camera for *_, camera in entries], dtype=np.int64)
+    known = None
     if relabel:
         known = np.unique(identities[identities != UNKNOWN])
         identities = np.where(identities == UNKNOWN, UNKNOWN, np.searchsorted(known, identities))
-    return Split(tuple(path for path, *_ in entries), identities, cameras)
+    return Split(tuple(path for path, *_ in entries), identities, cameras, known)

@@ -1,15 +1,23 @@
 """The alternation itself: epoch, training step, run folder, checkpoints, resume."""
 
 from reidkit.loop.alternation import Benchmark, alternate
-from reidkit.loop.config import RunConfig
+from reidkit.loop.config import OptimizerConfig, PretrainConfig, RunConfig
 from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, create_classifier
 from reidkit.loop.device import create_fabric
-from reidkit.loop.epoch import Criterion, train_epoch
+from reidkit.loop.epoch import Criterion, Steering, train_epoch
 from reidkit.loop.extract import extract
 from reidkit.loop.files import atomic_write
-from reidkit.loop.images import ImageSet, find_dataset, read_dataset, read_split
+from reidkit.loop.images import (
+    ImageSet,
+    find_dataset,
+    join_images,
+    read_benchmark,
+    read_dataset,
+    read_split,
+)
 from reidkit.loop.model import TrainedModel, build_model, load_model
 from reidkit.loop.progress import Progress
+from reidkit.loop.optimisation import DECAYED
 from reidkit.loop.pseudo_labels import (
     EpochLabels,
     Features,
@@ -24,6 +32,7 @@ from reidkit.loop.scoring import evaluate_model, evaluate_on
 from reidkit.loop.stages import Learning, Stage, cluster_stage, identity_stage
 
 __all__ = [
+    "DECAYED",
     "BatchContrast",
     "Benchmark",
     "ClusterContrast",
@@ -34,12 +43,15 @@ __all__ = [
     "IdentityLoss",
     "ImageSet",
     "Learning",
+    "OptimizerConfig",
+    "PretrainConfig",
     "Progress",
     "PseudoLabeler",
     "Record",
     "RunConfig",
     "RunFolder",
     "Stage",
+    "Steering",
     "TrainedModel",
     "alternate",
     "atomic_write",
@@ -55,9 +67,11 @@ __all__ = [
     "ground_truth",
     "identity_stage",
     "instances",
+    "join_images",
     "list_recipes",
     "load_model",
     "parse_assignment",
+    "read_benchmark",
     "read_dataset",
     "read_recipe",
     "read_split",

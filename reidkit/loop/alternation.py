@@ -40,8 +40,8 @@ _VIEWS = 2  # of an image that is a class of its own, differently augmented, as 
 class Benchmark(NamedTuple):
     """What a run is evaluated on."""
 
-    query: ImageSet
-    gallery: ImageSet
+    ranked: tuple[ImageSet, ImageSet] | None
+    """Query and gallery of every evaluation; None: nothing is evaluated."""
     others: Mapping[str, tuple[ImageSet, ImageSet]] = {}
     """Query and gallery of other data sets by name, evaluated at the end of each stage with a successor of its own
     optimiser, and of the run: what UDA forgets of its source."""
@@ -52,7 +52,8 @@ class _Machinery(NamedTuple):
 
     fabric: Fabric
     model: EmbeddingModel
-    trainable: nn.Module
+    network: nn.Module
+    """What is trained: the model, set up by Fabric, unless the stage has a network of its own."""
     heads: nn.ModuleList
     optimizer: Optimizer
     """That of the stage at hand."""
@@ -81,7 +82,7 @@ def alternate(
         fabric: Device and precision.
         model: What is trained.
         stages: Images, labels and criteria of the mode, in the order of their epochs.
-        benchmark: Query and gallery of the evaluations.
+        benchmark: What is evaluated on.
         run: Where everything is written.
         config: All settings.
         progress: Told of everything that happens.
@@ -95,15 +96,16 @@ def alternate(
         RunError: The run folder cannot be read or written.
     """
     place(fabric, model)
-    heads = nn.ModuleList(stage.head for stage in stages if stage.head is not None).to(fabric.device)
+    heads = nn.ModuleList(stage.head for stage in stages if stage.head is not None)
+    place(fabric, heads)
     checkpoint = run.load_checkpoint() if resume else None
     history: list[Record] = [] if checkpoint is None else checkpoint["history"]
     stage = stages[_stage_of(stages, max(1, len(history) - 1))]
     if checkpoint is not None and len(history) > 1 and stage.prepare is not None:
         stage.prepare(model)  # gives it the parts whose state is about to be loaded
     optimizer = create_optimizer(nn.ModuleList([model, heads]), stage.learning.optimizer)
-    trainable, optimizer = fabric.setup(model, optimizer)
-    machinery = _Machinery(fabric, model, trainable, heads, optimizer, benchmark, config, progress)
+    network, optimizer = fabric.setup(stage.network or model, optimizer)
+    machinery = _Machinery(fabric, model, network, heads, optimizer, benchmark, config, progress)
     if checkpoint is not None:
         _restore(machinery, checkpoint)
     run.restore_history(history)
@@ -123,8 +125,9 @@ def alternate(
             if closing and benchmark.others:
                 record["others"] = _evaluate_others(machinery)
             history.append(record)
-            shown = labels.found or labels
-            run.save_labels(epoch, shown.labels, stage.train.split.paths[stage.source_images :])
+            if stage.network is None:
+                shown = labels.found or labels
+                run.save_labels(epoch, shown.labels, stage.train.split.paths[stage.source_images :])
         _save(run, machinery, history, adapting=closing and 0 < epoch < config.training.epochs)
         run.append(history[-1])
         progress.end_epoch(history[-1])
@@ -194,7 +197,7 @@ def _run_epoch(
         criterion = stage.criterion(features, labels)
     seconds["label"] = round(seconds["label"] - seconds.get("extract", 0), 3)
     if epoch == config.training.epochs and features.cache_info().currsize:
-        run.save_features(features()[stage.source_images :], stage.train.part(stage.source_images, None).split)
+        run.save_features(features()[stage.source_images :], stage.train.split.since(stage.source_images))
     with _timed(seconds, "train"):
         result = _train(machinery, stage, criterion, labels, epoch)
     scores: dict[str, float] = {}
@@ -209,9 +212,10 @@ def _run_epoch(
         "clusters": shown.clusters,
         "noise": shown.noise / len(shown.labels),
         "loss": result.loss,
-        "learning_rate": rate,
+        "learning_rate": rate if stage.steering is None else machinery.optimizer.param_groups[0]["lr"],
         "skipped": result.skipped,
         "images": result.images,
+        **stage.figures(),
         **scores,
         "seconds": seconds,
     }
@@ -225,8 +229,8 @@ def _extract(machinery: _Machinery, stage: Stage) -> Features:
     if not source:
         return extract(fabric, model, stage.train, config, progress)
     with source_statistics(model):
-        first = extract(fabric, model, stage.train.part(0, source), config, progress)
-    rest = extract(fabric, model, stage.train.part(source, None), config, progress)
+        first = extract(fabric, model, stage.train, config, progress, rows=slice(source))
+    rest = extract(fabric, model, stage.train, config, progress, rows=slice(source, None))
     return np.concatenate([first, rest])
 
 
@@ -242,12 +246,14 @@ def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: Ep
     # One stream per purpose: drawing more of one never shifts the other.
     sampling, augmenting = (np.random.default_rng(stream) for stream in _streams(config.seed, epoch))
 
-    def transform(pixels: Tensor) -> Tensor:
+    def transform(pixels: Tensor) -> Any:
+        if stage.views is not None:
+            return stage.views(pixels, augmenting)
         return augment(pixels, augmenting, learning.augmentation, mean=config.data.mean, std=config.data.std)
 
     return train_epoch(
         machinery.fabric,
-        machinery.trainable,
+        machinery.network,
         criterion,
         machinery.optimizer,
         _batches(stage, labels, epoch, sampling),
@@ -257,13 +263,17 @@ def _train(machinery: _Machinery, stage: Stage, criterion: Criterion, labels: Ep
         skip_limit=config.training.skip_limit,
         steps=learning.iterations,
         progress=machinery.progress,
+        steering=stage.steering(epoch) if stage.steering is not None else None,
+        parts=learning.parts,
     )
 
 
 def _batches(stage: Stage, labels: EpochLabels, epoch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """P x K batches of the stage's images, of two halves where it has a source."""
     learning, source = stage.learning, stage.source_images
-    instances = _VIEWS if labels.kind == "instances" else learning.instances
+    # An image that is a class of its own is contrasted with itself, unless the stage makes its views itself.
+    alone = labels.kind == "instances" and stage.views is None
+    instances = _VIEWS if alone else learning.instances
     halves = [slice(0, source), slice(source, None)] if source else [slice(None)]
     wanted = max(1, learning.batch_size // instances // len(halves))
     clusters = min(len(np.unique(part[part >= 0])) for part in (labels.labels[half] for half in halves))
@@ -292,8 +302,11 @@ def _batches(stage: Stage, labels: EpochLabels, epoch: int, rng: np.random.Gener
 
 
 def _evaluate(machinery: _Machinery) -> dict[str, float]:
-    model, benchmark, config = machinery.model, machinery.benchmark, machinery.config
-    return evaluate_model(machinery.fabric, model, benchmark.query, benchmark.gallery, config, machinery.progress)
+    """Scores, or none where there is no query or gallery."""
+    ranked = machinery.benchmark.ranked
+    if ranked is None:
+        return {}
+    return evaluate_model(machinery.fabric, machinery.model, *ranked, machinery.config, machinery.progress)
 
 
 def _evaluate_others(machinery: _Machinery) -> dict[str, dict[str, float]]:

@@ -7,13 +7,14 @@ from pydantic import BeforeValidator, Field
 from reidkit.backbones import BackboneConfig
 from reidkit.clustering import ClusteringConfig
 from reidkit.config import Settings
-from reidkit.datasets import AugmentationConfig, Colour, DataConfig, SamplerConfig
+from reidkit.datasets import AugmentationConfig, Colour, CropConfig, DataConfig, SamplerConfig
 from reidkit.memory import MemoryConfig
 
 __all__ = [
     "EvaluationConfig",
     "OptimizerConfig",
     "Precision",
+    "PretrainConfig",
     "RecipeInfo",
     "RunConfig",
     "ScheduleConfig",
@@ -81,6 +82,9 @@ class OptimizerConfig(Settings):
 
     bias_factor: float = Field(1.0, gt=0)
     """Learning rate of biases over that of all other weights."""
+
+    decay_biases: bool = True
+    """Let the weight decay reach biases and the weights of norms too."""
 
 
 class ScheduleConfig(Settings):
@@ -197,6 +201,76 @@ class UDAConfig(Settings):
     """Weights trained on a source: the target follows at once."""
 
 
+class PretrainConfig(Settings):
+    """Self-distillation without labels, before any other training (DINO: Caron et al., arXiv 2104.14294)."""
+
+    list: str = ""
+    """File that names the images to train on, such as `reidkit select` writes; empty: all of the data set."""
+
+    more: tuple[str, ...] = ()
+    """Further data sets whose training images join those of the target, named as it is."""
+
+    probe: str = ""
+    """Labelled data set on whose query and gallery the frozen feature is scored; empty: the target's own, if any."""
+
+    iterations: int | None = Field(None, ge=1)
+    """Training steps in an epoch; None: as many as the images fill batches."""
+
+    parts: int = Field(1, ge=1)
+    """A batch goes through the network in so many parts, whose gradients add up: the more, the less memory. BatchNorm
+    then sees the images of one part."""
+
+    outputs: int = Field(65_536, ge=2)
+    """Outputs of the head: prototypes that images are compared with."""
+
+    hidden: int = Field(2048, ge=1)
+    """Width of the head's first two layers."""
+
+    bottleneck: int = Field(256, ge=1)
+    """Width of the head's third layer, whose output is normalised."""
+
+    neck: bool = False
+    """Let the head see the features after the BatchNorm neck. In short runs from random weights it keeps the features
+    of all images from falling together before anything is learned; the paper's recipes do without."""
+
+    first_centre: Literal["zero", "batch"] = "zero"
+    """Where the centre of the teacher's outputs starts: at 0 (the paper), or at the mean of the first batch, for runs
+    whose first steps count."""
+
+    student_temperature: float = Field(0.1, gt=0)
+    """Temperature of the student's softmax."""
+
+    teacher_temperature: float = Field(0.04, gt=0)
+    """Temperature of the teacher's softmax; lower than the student's."""
+
+    centre_momentum: float = Field(0.9, ge=0, lt=1)
+    """Share of the old centre of the teacher's outputs that stays at a step."""
+
+    teacher_momentum: float = Field(0.996, ge=0, le=1)
+    """Share of the teacher that stays at the first step; rises to 1 along a cosine."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    """Learning rate for a batch of 256, after the warm-up; falls along a cosine."""
+
+    end_learning_rate: float = Field(1e-6, ge=0)
+    """Learning rate that the cosine ends at."""
+
+    warmup_epochs: float = Field(10, ge=0)
+    """Epochs of linear increase of the learning rate from 0."""
+
+    weight_decay: float = Field(0.04, ge=0)
+    """Weight decay at the first step, of weights but not of biases and norms."""
+
+    end_weight_decay: float = Field(0.4, ge=0)
+    """Weight decay that its cosine ends at."""
+
+    clip: float = Field(3.0, gt=0)
+    """Largest norm of the gradient of a single parameter."""
+
+    frozen_epochs: int = Field(1, ge=0)
+    """Epochs in which the head's last layer does not move."""
+
+
 class EvaluationConfig(Settings):
     """When and how to evaluate."""
 
@@ -213,8 +287,9 @@ class EvaluationConfig(Settings):
 class RunConfig(Settings):
     """Everything that decides a run."""
 
-    mode: Literal["usl", "supervised", "uda"] = "usl"
-    """The wiring: `usl` (no labels), `uda` (a labelled source, then the target), `supervised` (the target's labels)."""
+    mode: Literal["usl", "supervised", "uda", "pretrain"] = "usl"
+    """The wiring: `usl` (no labels), `uda` (a labelled source, then the target), `supervised` (the target's labels),
+    `pretrain` (self-distillation)."""
 
     seed: int = Field(1, ge=0, lt=2**32)
     """Seed of everything random; the same seed gives the same run on the same machine."""
@@ -227,6 +302,8 @@ class RunConfig(Settings):
     warmup: WarmupConfig = WarmupConfig()
     supervised: SupervisedConfig = SupervisedConfig()
     uda: UDAConfig = UDAConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    crops: CropConfig = CropConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     memory: MemoryConfig = MemoryConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

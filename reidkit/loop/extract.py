@@ -1,17 +1,28 @@
 """Feature extraction: images to one (N, D) array."""
 
+from collections.abc import Iterator
+from contextlib import closing
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import normalise
+from reidkit.datasets import normalise, prefetch
 from reidkit.loop.config import RunConfig
 from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
 
 __all__ = ["extract"]
+
+
+class _Batch(NamedTuple):
+    rows: slice
+    pixels: Tensor
+    cameras: Tensor
 
 
 def extract(
@@ -21,32 +32,72 @@ def extract(
     config: RunConfig,
     progress: Progress,
     stage: str = "extract",
+    *,
+    rows: slice = slice(None),
+    flip: bool = False,
 ) -> NDArray[np.float32]:
-    """Retrieval features of all images, in evaluation mode and without augmentation.
+    """Retrieval features of images, in evaluation mode and without augmentation.
+
+    While the device works on a batch, the next one is read (and decoded, where there is no store), and the features of
+    the one before are copied back.
 
     Args:
         fabric: Device and precision.
         model: The model; its training mode is restored.
-        images: N images; their cameras reach a model with camera embeddings.
+        images: Images; their cameras reach a model with camera embeddings.
         config: Mean, standard deviation and batch size are taken from it.
         progress: Told of the images done.
         stage: What the progress calls it.
+        rows: The N images that are meant, all by default.
+        flip: The mean of the features of every image and of its mirror image.
 
     Returns:
         (N, D) float32, L2-normalised.
     """
-    pixels, cameras = images.pixels, images.split.cameras
-    features = np.empty((len(pixels), model.feature_dim), dtype=np.float32)
-    batch_size, mean, std = config.evaluation.batch_size, config.data.mean, config.data.std
+    first, last, _ = rows.indices(len(images.pixels))
+    features = np.empty((last - first, model.feature_dim), dtype=np.float32)
+    mean, std = config.data.mean, config.data.std
     training = model.training
     model.eval()
-    progress.begin(stage, len(pixels))
-    with torch.inference_mode(), fabric.autocast():
-        for start in range(0, len(pixels), batch_size):
-            batch = torch.from_numpy(pixels[start : start + batch_size]).to(fabric.device, non_blocking=True)
-            seen_by = torch.from_numpy(cameras[start : start + batch_size]).to(fabric.device)
-            embedded = model.embed(normalise(batch, mean, std), seen_by)
-            features[start : start + len(embedded)] = embedded.float().cpu().numpy()
-            progress.advance(min(start + batch_size, len(pixels)))
+    progress.begin(stage, len(features))
+
+    def embed(pixels: Tensor, cameras: Tensor) -> Tensor:
+        # float() waits for nothing; the copy to the host does, so it is put off by a batch.
+        return model.embed(normalise(pixels, mean, std), cameras).float()
+
+    def keep(batch: slice, embedded: list[Tensor]) -> None:
+        features[batch] = embedded[0].cpu().numpy()
+        if flip:
+            features[batch] += embedded[1].cpu().numpy()
+            features[batch] /= np.linalg.norm(features[batch], axis=1, keepdims=True)
+        progress.advance(batch.stop)
+
+    on_cuda = fabric.device.type == "cuda"
+    batches = prefetch(_batches(images, range(first, last), config.evaluation.batch_size, pinned=on_cuda))
+    with torch.inference_mode(), fabric.autocast(), closing(batches):
+        pending = None
+        for batch in batches:
+            pixels = batch.pixels.to(fabric.device, non_blocking=True)
+            cameras = batch.cameras.to(fabric.device, non_blocking=True)
+            embedded = [embed(pixels, cameras)] + ([embed(pixels.flip(3), cameras)] if flip else [])
+            if pending is not None:
+                keep(*pending)
+            pending = batch.rows, embedded
+        if pending is not None:
+            keep(*pending)
     model.train(training)
     return features
+
+
+def _batches(images: ImageSet, rows: range, size: int, *, pinned: bool) -> Iterator[_Batch]:
+    """The images of `rows` in order; their places are counted from the first of them."""
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        chosen = slice(part.start, part.stop)
+        pixels = torch.from_numpy(np.array(images.pixels[chosen]))
+        cameras = torch.from_numpy(images.split.cameras[chosen])
+        yield _Batch(
+            slice(start, start + len(part)),
+            pixels.pin_memory() if pinned else pixels,
+            cameras.pin_memory() if pinned else cameras,
+        )

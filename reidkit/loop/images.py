@@ -1,19 +1,18 @@
-"""Images of a split in memory, ready to be batched."""
+"""Images of a split, ready to be batched."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.datasets import ReIDDataset, Split, decode_images, load_dataset
+from reidkit.datasets import Pixels, ReIDDataset, Split, cache_folder, load_dataset, open_images
 from reidkit.errors import DataError
 from reidkit.loop.config import RunConfig
 from reidkit.loop.progress import Progress
 
-__all__ = ["ImageSet", "find_dataset", "read_dataset", "read_split"]
+__all__ = ["ImageSet", "find_dataset", "join_images", "read_benchmark", "read_dataset", "read_split"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,26 +24,81 @@ class ImageSet(NamedTuple):
 
     split: Split
     """Paths, identities and cameras of the N readable images."""
-    pixels: NDArray[np.uint8]
-    """(N, 3, H, W) RGB."""
-
-    def part(self, start: int, stop: int | None) -> "ImageSet":
-        """Images [start, stop), in the same memory."""
-        chosen = slice(start, stop)
-        split = self.split
-        return ImageSet(
-            Split(split.paths[chosen], split.identities[chosen], split.cameras[chosen]), self.pixels[chosen]
-        )
+    pixels: Pixels
+    """(N, 3, H, W) uint8 RGB, not to be written to: mapped from a store, in memory, or decoded when asked for."""
 
 
-def read_split(split: Split, name: str, size: tuple[int, int], *, strict: bool, progress: Progress) -> ImageSet:
-    """Read a split's images at the model's input size (H, W); unreadable ones are named and left out.
+class _JoinedPixels:
+    """The rows of one set of images followed by those of another, without a copy; it satisfies `Pixels`.
+
+    Args:
+        first: (N, 3, H, W).
+        second: (M, 3, H, W).
+    """
+
+    def __init__(self, first: Pixels, second: Pixels) -> None:
+        self._first, self._second = first, second
+        self.shape = (len(first) + len(second), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
+        numbers = np.arange(len(self))[rows]
+        ours = numbers < len(self._first)
+        pixels = np.empty((len(numbers), *self.shape[1:]), dtype=np.uint8)
+        pixels[ours] = self._first[numbers[ours]]
+        pixels[~ours] = self._second[numbers[~ours] - len(self._first)]
+        return pixels
+
+
+def join_images(first: ImageSet, second: ImageSet) -> ImageSet:
+    """The images of both, those of the first before those of the second; cameras of the two are different ones.
+
+    Identities stay as they are: where they count, the caller keeps those of the two apart.
+    """
+    cameras = second.split.cameras
+    apart = np.where(cameras >= 0, cameras + first.split.cameras.max(initial=-1) + 1, cameras)
+    split = Split(
+        (*first.split.paths, *second.split.paths),
+        np.concatenate([first.split.identities, second.split.identities]),
+        np.concatenate([first.split.cameras, apart]),
+    )
+    return ImageSet(split, _JoinedPixels(first.pixels, second.pixels))
+
+
+def read_split(
+    split: Split,
+    name: str,
+    size: tuple[int, int],
+    *,
+    strict: bool,
+    progress: Progress,
+    store_gib: float | None = None,
+) -> ImageSet:
+    """Open a split's images at the model's input size (H, W); unreadable ones are named and left out.
+
+    Args:
+        split: Paths, identities and cameras.
+        name: What to call it.
+        size: (H, W) in pixels.
+        strict: Stop at an unreadable image.
+        progress: Told of the images done.
+        store_gib: GiB that the image store may take; None is its default.
 
     Raises:
         DataError: No image is readable, or one is not and `strict` holds.
     """
     progress.begin(f"read {name}", len(split))
-    images = decode_images(split.paths, size, strict=strict, progress=progress.advance)
+    images = open_images(
+        split.paths,
+        size,
+        folder=cache_folder() / "images",
+        strict=strict,
+        budget=None if store_gib is None else int(store_gib * 2**30),
+        label=name,
+        progress=progress.advance,
+    )
     if not images.problems:
         return ImageSet(split, images.pixels)
     for problem in images.problems[:_NAMED]:
@@ -57,7 +111,7 @@ def read_split(split: Split, name: str, size: tuple[int, int], *, strict: bool, 
         name,
         f", {rest} of them not named above" if rest > 0 else "",
     )
-    return ImageSet(split.subset(images.readable), images.pixels[images.readable])
+    return ImageSet(split.subset(images.readable), images.pixels)
 
 
 def find_dataset(name: str, config: RunConfig, data_root: Path | None, progress: Progress) -> ReIDDataset:
@@ -71,20 +125,37 @@ def find_dataset(name: str, config: RunConfig, data_root: Path | None, progress:
     return dataset if config.data.cameras else dataset.without_cameras()
 
 
-def read_dataset(dataset: ReIDDataset, splits: Sequence[str], config: RunConfig, progress: Progress) -> list[ImageSet]:
-    """Read splits of a data set, among `train`, `query` and `gallery`, at the model's input size.
+def read_dataset(dataset: ReIDDataset, name: str, config: RunConfig, progress: Progress) -> ImageSet:
+    """Open a split of a data set, `train`, `query` or `gallery`, at the model's input size.
 
     Raises:
-        DataError: A split is empty, or what `read_split` raises.
+        DataError: The split is empty, or what `read_split` raises.
     """
-    images: list[ImageSet] = []
-    for name in splits:
-        split: Split = getattr(dataset, name)
-        if not len(split):
-            raise DataError(
-                f"{dataset.name} ({dataset.root}) has no {name} images; training on it needs them, those of query and "
-                "gallery for the evaluation. Complete it, or name another data set"
-            )
-        size, strict = config.backbone.image_size, config.data.strict
-        images.append(read_split(split, f"{dataset.name} {name}", size, strict=strict, progress=progress))
-    return images
+    split: Split = getattr(dataset, name)
+    if not len(split):
+        raise DataError(
+            f"{dataset.name} ({dataset.root}) has no {name} images, which are needed here; complete it, or name "
+            "another data set"
+        )
+    size, strict = config.backbone.image_size, config.data.strict
+    return read_split(
+        split, f"{dataset.name} {name}", size, strict=strict, progress=progress, store_gib=config.data.store_gib
+    )
+
+
+def read_benchmark(dataset: ReIDDataset, config: RunConfig, progress: Progress) -> tuple[ImageSet, ImageSet] | None:
+    """Open query and gallery of a data set; None, with a word to the user, if it lacks one of them.
+
+    Raises:
+        DataError: What `read_split` raises.
+    """
+    missing = [name for name in ("query", "gallery") if not len(getattr(dataset, name))]
+    if missing:
+        logger.warning(
+            "%s has no %s images: it is trained on, but nothing is evaluated (mAP and Rank-1 need both)",
+            dataset.name,
+            " and no ".join(missing),
+        )
+        return None
+    query, gallery = (read_dataset(dataset, name, config, progress) for name in ("query", "gallery"))
+    return query, gallery

@@ -7,7 +7,10 @@ from torch import nn, optim
 
 from reidkit.loop.config import OptimizerConfig, ScheduleConfig
 
-__all__ = ["create_optimizer", "learning_rate", "set_learning_rate"]
+__all__ = ["DECAYED", "create_optimizer", "learning_rate", "set_learning_rate"]
+
+DECAYED = "decayed"
+"""In a parameter group: False if it is to know no weight decay."""
 
 _WARMUP_START = 0.01
 _FACTOR = "learning_rate_factor"  # in a parameter group, and so in its saved state; a group without it has 1
@@ -16,17 +19,21 @@ _FACTOR = "learning_rate_factor"  # in a parameter group, and so in its saved st
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimizer:
     """The optimiser over all parameters that learn.
 
-    One parameter group; with a `bias_factor` other than 1 a second one, of the biases.
+    One parameter group; with a `bias_factor` other than 1 a second one, of the biases; without `decay_biases` a second
+    one of biases and norms, which knows no weight decay.
     """
     weights: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            apart = config.bias_factor != 1 and name.endswith("bias")
+            faster = config.bias_factor != 1 and name.endswith("bias")
+            apart = faster or (not config.decay_biases and parameter.ndim <= 1)
             (biases if apart else weights).append(parameter)
     groups: list[dict[str, Any]] = [{"params": weights}]
     if biases:
         groups.append({"params": biases, _FACTOR: config.bias_factor})
+        if not config.decay_biases:
+            groups[-1] |= {"weight_decay": 0.0, DECAYED: False}
     optimizer: optim.Optimizer
     if config.name == "adamw":
         optimizer = optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -24,7 +24,7 @@ __all__ = [
     "resolve_config",
 ]
 
-MODES = ("supervised", "uda", "usl")
+MODES = ("pretrain", "supervised", "uda", "usl")
 _SMALL = "small"
 
 

@@ -1,6 +1,6 @@
 """Evaluation of a model on query and gallery images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import load_dataset
+from reidkit.datasets import Split, load_dataset
 from reidkit.evaluation import RankingResult, evaluate_ranking, evaluate_reranked
 from reidkit.loop.config import RunConfig
 from reidkit.loop.device import place
@@ -54,19 +54,39 @@ def evaluate_model(
         EvaluationError: No query has a valid match.
     """
     features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
-    return _scores(evaluate_ranking(*features, **_labels(query, gallery)))
+    return _scores(evaluate_ranking, features, query.split, gallery.split)
 
 
-def _labels(query: ImageSet, gallery: ImageSet) -> _Labels:
-    return _Labels(
-        query_ids=query.split.identities,
-        gallery_ids=gallery.split.identities,
-        query_cameras=query.split.cameras,
-        gallery_cameras=gallery.split.cameras,
+def _scores(rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split) -> Scores:
+    """What `rank` makes of the features of queries (Q, D) and gallery (G, D).
+
+    Where the gallery of a test is a random choice of its images, the mean over the choices that the data set made.
+    """
+    if query.draws is None or gallery.draws is None:
+        labels = _Labels(
+            query_ids=query.identities,
+            gallery_ids=gallery.identities,
+            query_cameras=query.cameras,
+            gallery_cameras=gallery.cameras,
+        )
+        return _figures(rank(*features, **labels))
+    together, identities, cameras = (
+        np.concatenate(pair)
+        for pair in (features, (query.identities, gallery.identities), (query.cameras, gallery.cameras))
     )
+    drawn: list[Scores] = []
+    for chosen in np.concatenate([query.draws, gallery.draws]).T:
+        labels = _Labels(
+            query_ids=identities[~chosen],
+            gallery_ids=identities[chosen],
+            query_cameras=cameras[~chosen],
+            gallery_cameras=cameras[chosen],
+        )
+        drawn.append(_figures(rank(together[~chosen], together[chosen], **labels)))
+    return {name: float(np.mean([scores[name] for scores in drawn])) for name in drawn[0]}
 
 
-def _scores(result: RankingResult) -> Scores:
+def _figures(result: RankingResult) -> Scores:
     ranks = {f"rank{rank}": 100 * float(result.cmc[rank - 1]) for rank in (1, 5, 10)}
     return {"mAP": 100 * result.mAP, **ranks, "mINP": 100 * result.mINP}
 
@@ -74,12 +94,7 @@ def _scores(result: RankingResult) -> Scores:
 def _retrieval_features(
     fabric: Fabric, model: EmbeddingModel, images: ImageSet, config: RunConfig, progress: Progress
 ) -> Features:
-    features = extract(fabric, model, images, config, progress, "evaluate")
-    if config.evaluation.flip:
-        mirrored = images._replace(pixels=np.ascontiguousarray(images.pixels[..., ::-1]))
-        features += extract(fabric, model, mirrored, config, progress, "evaluate")
-        features /= np.linalg.norm(features, axis=1, keepdims=True)
-    return features
+    return extract(fabric, model, images, config, progress, "evaluate", flip=config.evaluation.flip)
 
 
 def evaluate_on(
@@ -122,9 +137,9 @@ def evaluate_on(
             for name, split in (("query", dataset.query), ("gallery", dataset.gallery))
         )
         features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
-        labels = _labels(query, gallery)
-        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking(*features, **labels))))
+        splits = query.split, gallery.split
+        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking, features, *splits)))
         if rerank:
             progress.begin(f"re-rank {target}", 1)
-            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked(*features, **labels))))
+            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked, features, *splits)))
     return evaluations

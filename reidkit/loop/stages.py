@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import AugmentationConfig
 from reidkit.loop.config import OptimizerConfig, RunConfig, ScheduleConfig
 from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, WithTriplet, create_classifier
-from reidkit.loop.epoch import Criterion
+from reidkit.loop.epoch import Criterion, Steering
 from reidkit.loop.images import ImageSet
 from reidkit.loop.pseudo_labels import EpochLabels, FeatureSource, PseudoLabeler, ground_truth
 
@@ -32,6 +33,8 @@ class Learning:
     schedule: ScheduleConfig
     """Over the epochs of the stage."""
     augmentation: AugmentationConfig
+    parts: int = 1
+    """A batch goes through the network in so many parts, to need less memory."""
 
     @classmethod
     def of(cls, config: RunConfig) -> "Learning":
@@ -69,6 +72,14 @@ class Stage:
     source_images: int = 0
     """So many of the images, the first ones, are of a source domain: one half of every batch, again the first, is drawn
     from them, and their features are extracted with the source's BatchNorm statistics."""
+    network: nn.Module | None = None
+    """What is trained in place of the model, which then follows it, as a teacher does; part of the head."""
+    views: Callable[[Tensor, np.random.Generator], Any] | None = None
+    """Pixels (B, 3, H, W) uint8 to what the network sees, in place of the augmentation."""
+    steering: Callable[[int], Steering] | None = None
+    """The epoch, counted from 1 -> what surrounds its optimiser's steps: rates that change from step to step."""
+    figures: Callable[[], dict[str, float]] = dict
+    """What is measured beside the loss in the epoch that has just been trained, for its record."""
 
 
 def cluster_stage(train: ImageSet, config: RunConfig, device: torch.device) -> Stage:
@@ -116,7 +127,7 @@ def identity_stage(
         return WithTriplet(chosen, settings.triplet, settings.margin) if settings.triplet else chosen
 
     learning = Learning(
-        settings.iterations or max(1, len(train.pixels) // settings.batch_size),
+        settings.iterations or max(1, len(train.split) // settings.batch_size),
         settings.batch_size,
         settings.instances,
         settings.optimizer,

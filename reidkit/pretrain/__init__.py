@@ -1,6 +1,29 @@
 """Self-supervised pre-training (DINO) and the choice of images for it (CFS)."""
 
+from reidkit.pretrain.distillation import Distillation, Projections, Rates, StudentAndTeacher
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
+from reidkit.pretrain.lists import apply_list, read_list, write_list
 from reidkit.pretrain.schedules import cosine_schedule, learning_rate
+from reidkit.pretrain.selection import Selection, rank_images, score_images, select_images
+from reidkit.pretrain.training import pretrain_stage, train_pretrain
 
-__all__ = ["DinoHead", "clip_gradients", "cosine_schedule", "freeze_last", "learning_rate"]
+__all__ = [
+    "DinoHead",
+    "Distillation",
+    "Projections",
+    "Rates",
+    "Selection",
+    "StudentAndTeacher",
+    "apply_list",
+    "clip_gradients",
+    "cosine_schedule",
+    "freeze_last",
+    "learning_rate",
+    "pretrain_stage",
+    "rank_images",
+    "read_list",
+    "score_images",
+    "select_images",
+    "train_pretrain",
+    "write_list",
+]

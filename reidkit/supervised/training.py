@@ -13,6 +13,7 @@ from reidkit.loop import (
     create_fabric,
     find_dataset,
     identity_stage,
+    read_benchmark,
     read_dataset,
 )
 
@@ -46,8 +47,9 @@ def train_supervised(
     fabric = create_fabric(config.training.device, config.training.precision)
     dataset = find_dataset(config.data.target, config, data_root, progress)
     model = build_model(config.backbone, config.seed)
-    train, query, gallery = read_dataset(dataset, ("train", "query", "gallery"), config, progress)
+    train = read_dataset(dataset, "train", config, progress)
+    benchmark = Benchmark(read_benchmark(dataset, config, progress))
     stage = identity_stage(
         train, config, last_epoch=config.training.epochs, feature_dim=model.feature_dim, device=fabric.device
     )
-    return alternate(fabric, model, [stage], Benchmark(query, gallery), run, config, progress, resume=resume)
+    return alternate(fabric, model, [stage], benchmark, run, config, progress, resume=resume)

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from reidkit.backbones import EmbeddingModel, split_domains
-from reidkit.datasets import Split
 from reidkit.loop import (
     ClusterContrast,
     Criterion,
@@ -16,6 +15,7 @@ from reidkit.loop import (
     RunConfig,
     Stage,
     ground_truth,
+    join_images,
 )
 
 __all__ = ["joint_stage"]
@@ -38,7 +38,7 @@ def joint_stage(source: ImageSet, target: ImageSet, config: RunConfig, device: t
     """
     known = ground_truth(source.split.identities)
     pseudo_label = PseudoLabeler(config.clustering)
-    count = len(source.pixels)
+    count = len(source.split)
 
     def label(extract: FeatureSource, epoch: int) -> EpochLabels:
         found = pseudo_label(lambda: extract()[count:], epoch)
@@ -52,7 +52,7 @@ def joint_stage(source: ImageSet, target: ImageSet, config: RunConfig, device: t
 
     return Stage(
         config.training.epochs,
-        _together(source, target),
+        join_images(source, target),
         label,
         contrast,
         Learning.of(config),
@@ -65,15 +65,3 @@ def _prepare(model: EmbeddingModel) -> None:
     """A neck as new, and BatchNorm statistics for each domain."""
     model.reset_neck()
     split_domains(model)
-
-
-def _together(source: ImageSet, target: ImageSet) -> ImageSet:
-    """The images of both, those of the source first; cameras of the two are different ones."""
-    cameras = target.split.cameras
-    apart = np.where(cameras >= 0, cameras + source.split.cameras.max(initial=0) + 1, cameras)
-    split = Split(
-        (*source.split.paths, *target.split.paths),
-        np.concatenate([source.split.identities, target.split.identities]),
-        np.concatenate([source.split.cameras, apart]),
-    )
-    return ImageSet(split, np.concatenate([source.pixels, target.pixels]))

@@ -21,6 +21,7 @@ from reidkit.loop import (
     create_fabric,
     find_dataset,
     identity_stage,
+    read_benchmark,
     read_dataset,
 )
 from reidkit.uda.joint import joint_stage
@@ -65,10 +66,10 @@ def train_uda(
     if config.uda.source_checkpoint:
         load_weights(model, config.uda.source_checkpoint)
         model.reset_neck()
-    known, *others = read_dataset(source, ("train", "query", "gallery"), config, progress)
-    train, query, gallery = read_dataset(target, ("train", "query", "gallery"), config, progress)
+    known, train = (read_dataset(dataset, "train", config, progress) for dataset in (source, target))
+    ranked, others = (read_benchmark(dataset, config, progress) for dataset in (target, source))
     stages = uda_stages(known, train, config, model.feature_dim, fabric.device)
-    benchmark = Benchmark(query, gallery, {source.name: (others[0], others[1])})
+    benchmark = Benchmark(ranked, {} if others is None else {source.name: others})
     return alternate(fabric, model, stages, benchmark, run, config, progress, resume=resume)
 
 

@@ -23,6 +23,7 @@ from reidkit.loop import (
     find_dataset,
     ground_truth,
     instances,
+    read_benchmark,
     read_dataset,
 )
 
@@ -39,7 +40,8 @@ def train_usl(
 ) -> list[Record]:
     """Train on the unlabelled training images of `config.data.target`.
 
-    Identities of the target's training images are never looked at; query and gallery serve evaluation only.
+    Identities of the target's training images are never looked at; query and gallery, where the target has them, serve
+    evaluation only.
 
     Args:
         config: All settings.
@@ -61,10 +63,11 @@ def train_usl(
     labelled = bool(config.warmup.epochs and config.warmup.source)
     warm = find_dataset(config.warmup.source, config, data_root, progress) if labelled else target
     model = build_model(config.backbone, config.seed)
-    train, query, gallery = read_dataset(target, ("train", "query", "gallery"), config, progress)
-    source = read_dataset(warm, ("train",), config, progress)[0] if labelled else train
+    train = read_dataset(target, "train", config, progress)
+    source = read_dataset(warm, "train", config, progress) if labelled else train
+    benchmark = Benchmark(read_benchmark(target, config, progress))
     stages = usl_stages(train, source, config, model.feature_dim, fabric.device)
-    return alternate(fabric, model, stages, Benchmark(query, gallery), run, config, progress, resume=resume)
+    return alternate(fabric, model, stages, benchmark, run, config, progress, resume=resume)
 
 
 def usl_stages(
@@ -84,7 +87,7 @@ def usl_stages(
         return [alternation]
     learning = replace(alternation.learning, instances=config.warmup.instances)
     if not config.warmup.source:
-        every_image, contrast = instances(len(source.pixels)), BatchContrast(config.warmup.temperature)
+        every_image, contrast = instances(len(source.split)), BatchContrast(config.warmup.temperature)
         warm_up = Stage(
             config.warmup.epochs,
             source,

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reidkit.datasets import CATALOG, ReIDDataset, check_dataset, load_dataset
+from reidkit.datasets import CATALOG, ReIDDataset, load_dataset
 from reidkit.datasets.vehicleid import load_vehicleid
 from reidkit.errors import DataError
 
@@ -116,9 +116,22 @@ def test_vehicleid(tmp_path: Path, size: int) -> None:
     assert rows(load_dataset(f"vehicleid-{size}", tmp_path)) == [train, query, gallery]
 
 
-def test_vehicleid_draws_differ_by_their_seed(tmp_path: Path) -> None:
-    root = vehicleid(tmp_path)
-    assert len({load_vehicleid(root, "v", draw=draw).gallery.paths for draw in range(10)}) > 1
+def test_vehicleid_has_ten_random_galleries(tmp_path: Path) -> None:
+    dataset = load_vehicleid(vehicleid(tmp_path), "v").without_cameras()
+    query, gallery = dataset.query, dataset.gallery
+    assert query.draws is not None
+    assert gallery.draws is not None
+    draws = np.concatenate([query.draws, gallery.draws])
+    identities = np.concatenate([query.identities, gallery.identities])
+    assert draws.shape == (8, 10)
+    assert not query.draws[:, 0].any()  # the splits are those of the first
+    assert gallery.draws[:, 0].all()
+    for draw in draws.T:
+        assert sorted(identities[draw].tolist()) == [1, 2, 3]
+    assert len({tuple(draw.tolist()) for draw in draws.T}) > 1
+    kept = np.arange(len(query)) % 2 == 0
+    np.testing.assert_array_equal(query.subset(kept).draws, query.draws[kept])
+    assert dataset.train.draws is None
 
 
 def test_vehicleid_lists_that_disagree_with_the_folder(tmp_path: Path) -> None:
@@ -151,22 +164,3 @@ def test_the_catalog_finds_every_set_where_it_says_to_put_it(tmp_path: Path) -> 
         with pytest.raises(DataError, match=f"Put it into {tmp_path / entry.folders[0]}"):
             load_dataset(entry.name, tmp_path)
         assert all(name == name.lower() for name in entry.folders)
-
-
-def test_check_of_sets_without_cameras_or_evaluation(tmp_path: Path) -> None:
-    lay(tmp_path / "luperson", {"images": ["a.jpg"]})
-    assert check_dataset(load_dataset("luperson", tmp_path)) == [
-        "train has 0 identities and 1 images; published are 0 and 4,180,243"
-    ]
-    findings = check_dataset(load_dataset(str(tmp_path / "luperson" / "images")))
-    assert findings[0].startswith("no training image has a camera id")
-    assert findings[1:] == [
-        "there are no query and no gallery images: training needs train, evaluation needs query and gallery"
-    ]
-
-
-def test_check_compares_cameras_with_the_published_ones(tmp_path: Path) -> None:
-    lay(tmp_path / "veri", {"image_train": ["1_c1_0.jpg"], "image_query": ["2_c1_0.jpg"], "image_test": ["2_c2_0.jpg"]})
-    dataset = load_dataset("veri", tmp_path)
-    assert "train has 1 cameras; published are 20" in check_dataset(dataset)
-    np.testing.assert_array_equal(dataset.train.cameras, [0])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from reidkit.datasets import CATALOG, SYNTHETIC, SyntheticConfig, find_root, load_dataset, synthetic_config
+from reidkit.datasets import CATALOG, SYNTHETIC, SyntheticConfig, find_root, find_roots, load_dataset, synthetic_config
 from reidkit.errors import ConfigError, DataError
 from tests.datasets.test_market import make
 
@@ -76,7 +76,7 @@ def test_a_set_that_is_not_fully_extracted_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"list_train\.txt or bounding_box_train \(.*MSMT17_V1 holds none: is it fully"):
         load_dataset("msmt17", tmp_path)
     (tmp_path / "luperson" / "lmdb").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"LMDB files are not read, extract their images into a folder named images"):
+    with pytest.raises(DataError, match=r"holds images or data\.mdb \(.*luperson holds none: is it fully"):
         load_dataset("luperson", tmp_path)
 
 
@@ -105,3 +105,21 @@ def test_real_images_in_market_layout(omniglot: Path) -> None:
     assert [len(split) for split in (dataset.train, dataset.query, dataset.gallery)] == [1060, 318, 742]
     assert dataset.train.camera_count == 6
     assert not set(dataset.query.identities) - set(dataset.gallery.identities)
+
+
+def test_a_folder_of_several_sets_is_not_guessed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make(tmp_path / "both" / name, **NAMES)
+    with pytest.raises(DataError, match=r"both holds 2 data sets: .*both/a, .*both/b; name one of them"):
+        load_dataset("both", tmp_path)
+    assert load_dataset("both/b", tmp_path).root == tmp_path / "both" / "b"
+
+
+def test_a_second_copy_does_no_harm_and_all_are_listed(tmp_path: Path) -> None:
+    for name in ("market1501", "Market-1501-v15.09.15"):
+        make(tmp_path / name, **NAMES)
+    assert [place.root.name for place in find_roots(CATALOG["market"], tmp_path)] == [
+        "market1501",
+        "Market-1501-v15.09.15",
+    ]
+    assert load_dataset("market", tmp_path).root.name == "market1501"

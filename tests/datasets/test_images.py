@@ -1,12 +1,20 @@
+import io
 import logging
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from reidkit.datasets import decode_images
-from reidkit.datasets.images import image_files
+from reidkit.datasets.images import MAX_PIXELS, image_files, iterate_images
 from reidkit.errors import DataError
 
 
@@ -74,3 +82,168 @@ def test_the_log_stays_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.DEBUG):
         decode_images([noise_image(tmp_path / "a.png")], (8, 8))
     assert not [record for record in caplog.records if record.name.startswith("reidkit")]
+
+
+def decoded(path: Path, size: tuple[int, int] = (4, 4)) -> NDArray[np.uint8]:
+    """The only image of a file, (H, W, 3)."""
+    (pixels,) = decode_images([path], size, strict=True).pixels
+    return np.asarray(pixels.transpose(1, 2, 0), dtype=np.uint8)
+
+
+def reason(path: Path) -> str:
+    (result,) = iterate_images([path], (4, 4), 1)
+    assert isinstance(result, str)
+    return result
+
+
+def saved(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def png_header(path: Path, width: int, height: int) -> Path:
+    """A PNG whose header promises a size and whose pixels are missing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    return path
+
+
+class ManyPaths(Sequence[Path]):
+    """One file, millions of times; remembers how far it was read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.furthest = 0
+
+    def __len__(self) -> int:
+        return 4_000_000
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, int):
+            return self.path
+        self.furthest = max(self.furthest, index.stop)
+        return [self.path] * len(range(*index.indices(len(self))))
+
+
+@pytest.mark.parametrize("workers", [1, 3, 300])
+def test_millions_of_paths_cost_nothing(tmp_path: Path, workers: int) -> None:
+    paths = ManyPaths(noise_image(tmp_path / "a.png"))
+    images = iterate_images(paths, (8, 8), workers)
+    for _ in range(40):
+        assert not isinstance(next(images), str)
+    assert paths.furthest <= 40 + max(256, 2 * workers) + 16
+    images.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_what_is_no_image_is_unreadable_and_says_why(tmp_path: Path) -> None:
+    whole = noise_image(tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "truncated.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("this is a text, not an image")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    reasons = {path.stem: reason(path) for path in tmp_path.iterdir() if path.stem != "whole"}
+    assert "truncated" in reasons.pop("truncated")
+    assert reasons == {
+        "empty": "OSError: the file is empty",
+        "text": "OSError: not an image of a known format, or its header is damaged",
+        "broken": "FileNotFoundError: No such file or directory",
+        "loop": "OSError: Too many levels of symbolic links",
+        "folder": "OSError: a folder or a device, not a file",
+        "pipe": "OSError: a folder or a device, not a file",
+    }
+
+
+def test_bombs_are_unreadable_and_nothing_warns(tmp_path: Path) -> None:
+    above = png_header(tmp_path / "bomb.png", 20_000, 20_000)
+    assert "20,000 x 20,000 = 400,000,000 pixels, the limit is 178,956,970" in reason(above)
+    # Pillow itself would warn here, and warnings are errors in these tests.
+    below = png_header(tmp_path / "large.png", 10_000, 10_000)
+    assert MAX_PIXELS > 10_000**2
+    assert "truncated" in reason(below)
+
+
+def test_long_and_thin_images_are_resized(tmp_path: Path) -> None:
+    ramp = np.repeat(np.linspace(0, 255, 30_000).astype(np.uint8)[None], 3, axis=0).T[None]
+    pixels = decoded(saved(tmp_path / "thin.png", np.ascontiguousarray(ramp)), (8, 5))
+    np.testing.assert_allclose(pixels[:, :, 0], np.tile([25, 76, 127, 178, 230], (8, 1)), atol=3)
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    grey = np.repeat(np.array([0, 257 * 10, 257 * 128 + 100, 65535], dtype=np.uint16)[None], 4, axis=0)
+    path = saved(tmp_path / "a.png", grey)
+    with Image.open(path) as image:
+        assert image.mode.startswith("I")
+    np.testing.assert_array_equal(decoded(path)[0, :, 1], [0, 10, 128, 255])
+    integers = saved(tmp_path / "i.tiff", grey.astype(np.int32) * 2 - 100)
+    np.testing.assert_array_equal(decoded(integers)[0, :, 0], [0, 20, 255, 255])
+
+
+def test_floats_are_taken_by_their_range(tmp_path: Path) -> None:
+    unit = np.repeat(np.array([0, 0.5, 1, np.nan], dtype=np.float32)[None], 4, axis=0)
+    np.testing.assert_array_equal(decoded(saved(tmp_path / "unit.tiff", unit))[0, :, 0], [0, 128, 255, 0])
+    wide = np.repeat(np.array([-5, 100, 255, np.inf], dtype=np.float32)[None], 4, axis=0)
+    np.testing.assert_array_equal(decoded(saved(tmp_path / "wide.tiff", wide))[0, :, 0], [0, 100, 255, 255])
+
+
+def test_transparent_parts_lie_on_white(tmp_path: Path) -> None:
+    rgba = np.zeros((4, 4, 4), dtype=np.uint8)
+    rgba[..., 0], rgba[:2, :, 3], rgba[2, :, 3] = 200, 255, 51
+    expected = np.tile(np.array([[200, 0, 0], [200, 0, 0], [244, 204, 204], [255, 255, 255]])[:, None], (1, 4, 1))
+    np.testing.assert_array_equal(decoded(saved(tmp_path / "rgba.png", rgba)), expected)
+    grey = np.ascontiguousarray(rgba[..., [0, 3]])
+    Image.frombytes("LA", (4, 4), grey.tobytes()).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(decoded(tmp_path / "la.png")[:, 0, 0], [200, 200, 244, 255])
+
+
+@pytest.mark.parametrize("transparency", [None, 1, b"\xff\x00"])
+def test_palettes_are_looked_up(tmp_path: Path, transparency: int | bytes | None) -> None:
+    image = Image.new("P", (4, 4))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.paste(1, (0, 2, 4, 4))
+    options: dict[str, Any] = {} if transparency is None else {"transparency": transparency}
+    image.save(tmp_path / "p.png", **options)
+    second = [200, 100, 50] if transparency is None else [255, 255, 255]
+    np.testing.assert_array_equal(decoded(tmp_path / "p.png")[[0, 3], 0], [[10, 20, 30], second])
+
+
+def test_cmyk_is_read_as_adobe_writes_it(tmp_path: Path) -> None:
+    ink = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    ink.save(tmp_path / "cyan.jpg", quality=100)
+    assert b"Adobe" in (tmp_path / "cyan.jpg").read_bytes()
+    np.testing.assert_allclose(decoded(tmp_path / "cyan.jpg")[0, 0], [0, 255, 255], atol=4)
+
+
+def test_exif_orientation_is_ignored(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 16))
+    image.paste((255, 255, 255), (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert decoded(tmp_path / "turned.png")[0, 0, 0] > 200
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+def test_the_first_of_several_frames_is_taken(tmp_path: Path, suffix: str) -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    path = tmp_path / f"a.{suffix}"
+    first.save(path, save_all=True, append_images=[second])
+    np.testing.assert_array_equal(decoded(path)[0, 0], [255, 0, 0])
+
+
+def test_the_content_tells_the_format_not_the_suffix(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(file, "TIFF")
+    (tmp_path / "tiff.jpg").write_bytes(file.getvalue())
+    np.testing.assert_array_equal(decoded(tmp_path / "tiff.jpg")[0, 0], [1, 2, 3])

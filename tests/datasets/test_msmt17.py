@@ -84,11 +84,28 @@ def test_a_line_that_is_not_understood_is_named(tmp_path: Path, line: str) -> No
         load_msmt17(tmp_path)
 
 
-def test_a_missing_list_is_named(tmp_path: Path) -> None:
-    make(tmp_path)
-    (tmp_path / "list_gallery.txt").unlink()
-    with pytest.raises(DataError, match=r"list_gallery\.txt cannot be read"):
-        load_msmt17(tmp_path)
+@pytest.mark.parametrize("lost", [MSMT17_LISTS, MSMT17_LISTS[:1], MSMT17_LISTS[2:]])
+@pytest.mark.parametrize("folders", [("train", "test"), ("mask_train_v2", "mask_test_v2")])
+def test_missing_lists_are_named_and_never_taken_for_plain_images(
+    tmp_path: Path, folders: tuple[str, str], lost: tuple[str, ...]
+) -> None:
+    root = make(tmp_path / "msmt17", folders)
+    for listing in lost:
+        (root / listing).unlink()
+    for target, data_root in (("msmt17", tmp_path), (str(root), None), (str(tmp_path), None)):
+        with pytest.raises(DataError, match=rf"but not {', '.join(lost)}; .*beside {folders[0]} and {folders[1]}"):
+            load_dataset(target, data_root)
+    assert len(load_dataset(str(root / folders[0])).train) == 3  # the remedy
+
+
+def test_both_versions_side_by_side_are_not_guessed(tmp_path: Path) -> None:
+    first = make(tmp_path / "MSMT17_V1" / "MSMT17_V1")
+    second = make(tmp_path / "msmt17_v2", ("mask_train_v2", "mask_test_v2"))
+    with pytest.raises(
+        DataError, match=rf"several releases of MSMT17 .*{first} \(V1\) and {second} \(V2\).*--data-root"
+    ):
+        load_dataset("msmt17", tmp_path)
+    assert [load_dataset("msmt17", root).version[:2] for root in (first, second)] == ["V1", "V2"]  # the remedy
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"\n\n", "is empty"), (b"\xff\xfe\xfa", "is not UTF-8 text")])

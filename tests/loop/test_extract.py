@@ -17,7 +17,7 @@ def test_batches_and_the_mode_of_the_model_change_nothing(people: Path) -> None:
     assert model.training
     with torch.inference_mode():
         model.eval()
-        expected = model.embed(normalise(torch.from_numpy(images.pixels), config.data.mean, config.data.std))
+        expected = model.embed(normalise(torch.from_numpy(images.pixels[:].copy()), config.data.mean, config.data.std))
     np.testing.assert_allclose(features, expected.numpy(), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     small = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch_size": 3})})

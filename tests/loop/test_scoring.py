@@ -17,7 +17,7 @@ def test_flipping_ranks_by_the_mean_of_both_sides(people: object) -> None:
     )
     both = []
     for images in (query, gallery):
-        views = [images, images._replace(pixels=np.ascontiguousarray(images.pixels[:, :, :, ::-1]))]
+        views = [images, images._replace(pixels=np.ascontiguousarray(images.pixels[:][..., ::-1]))]
         mean = np.mean([extract(fabric, model, view, config, progress) for view in views], axis=0)
         both.append(mean / np.linalg.norm(mean, axis=1, keepdims=True))
     expected = evaluate_ranking(

@@ -140,7 +140,7 @@ def test_joint_labels_are_source_classes_target_clusters_and_single_images(
 def people_sets(people: Path, others: Path) -> tuple[ImageSet, ImageSet]:
     config = config_of(others, people)
     source, target = (
-        read_dataset(find_dataset(str(path), config, None, Progress()), ("train",), config, Progress())[0]
+        read_dataset(find_dataset(str(path), config, None, Progress()), "train", config, Progress())
         for path in (others, people)
     )
     return source, target

@@ -1,0 +1,82 @@
+"""`reidkit extract`."""
+
+from pathlib import Path
+
+import click
+
+from reidkit.cli.options import PRECISIONS, data_root_option, device_option
+
+__all__ = ["extract"]
+
+_NAMED = 5  # unreadable images named one by one before the rest is counted
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  reidkit extract runs/usl-market photos/ -o features.npz
+  reidkit extract model.pth "day1/**/*.jpg" list.txt -o features.parquet
+  reidkit extract runs/usl-market msmt17 --split gallery -o gallery.safetensors
+  reidkit cluster features.npz -o labels.csv                  clusters of them
+
+\b
+A file holds `features` (N, D) float32, L2-normalised; `paths`, absolute; `identities` and `cameras`, -1 is unknown.
+In .safetensors, which holds no text, paths are a JSON list in the metadata. Unreadable images are named and left out.
+"""
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File: .npz, .parquet or .safetensors."
+)
+@click.option(
+    "--split",
+    "splits",
+    type=click.Choice(("train", "query", "gallery")),
+    multiple=True,
+    help="Split of a data set; may be repeated.  [default: all]",
+)
+@data_root_option
+@click.option("--batch-size", type=int, help="Images in a forward pass.  [default: the checkpoint's]")
+@click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
+@device_option
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
+def extract(
+    checkpoint: Path,
+    paths: tuple[str, ...],
+    output: Path,
+    splits: tuple[str, ...],
+    data_root: Path | None,
+    batch_size: int | None,
+    strict: bool,
+    device: str | None,
+    precision: str,
+) -> None:
+    """Features of any images by CHECKPOINT, a run folder or a file of weights.
+
+    A PATH is an image, a folder (with all below it), a glob, a list (.txt, a path per line; .csv, a column `path`), or
+    a data set, a name or a folder. The same command, typed again after an interruption, goes on where it stopped.
+    """
+    from reidkit.cli.console import Display
+    from reidkit.inference import extract_to_file, find_images, load
+    from reidkit.inference.output import check_output
+    from reidkit.inference.sources import SPLITS
+
+    check_output(output)
+    with Display() as display:
+        embedder = load(checkpoint, device=device or "auto", precision=precision)  # type: ignore[arg-type]  # click has checked it
+        display.begin("find images", 1)
+        images = find_images(paths, splits=splits or SPLITS, data_root=data_root, progress=display.advance)
+        done = extract_to_file(embedder, images, output, batch_size=batch_size, strict=strict, progress=display)
+    if done.resumed:
+        click.echo(f"resumed: {done.resumed:,} of {len(images):,} images were done already")
+    warn_of_unreadable(done.problems)
+    click.echo(f"{output}: {done.rows:,} images, features of {embedder.feature_dim:,} numbers")
+
+
+def warn_of_unreadable(problems: tuple[str, ...]) -> None:
+    """Name the first few images that were left out, and count the rest."""
+    for problem in problems[:_NAMED]:
+        click.echo(f"warning: unreadable image, left out: {problem}", err=True)
+    if len(problems) > _NAMED:
+        click.echo(f"warning: {len(problems) - _NAMED:,} more are unreadable and left out", err=True)

@@ -1,0 +1,195 @@
+"""`reidkit search`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reidkit.cli.extract import warn_of_unreadable
+from reidkit.cli.options import PRECISIONS, data_root_option, device_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reidkit.cli.console import Display
+    from reidkit.inference import Calibration, Embedder, GalleryIndex, Match
+
+__all__ = ["search"]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  reidkit search runs/usl-market --query person.jpg --gallery photos/ --html found.html
+  reidkit search runs/usl-market --query *.jpg --gallery photos/ --rerank --json found.json
+  reidkit search runs/usl-market --query person.jpg --gallery photos/ --index photos.index --calibrate market
+  reidkit search runs/usl-market --query person.jpg --gallery photos.index
+
+\b
+The probability that --calibrate adds is that of a pair of images, where same and different are equally likely before
+one looks; it does not depend on the size of the gallery, in which most images are of someone else.
+"""
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("more", nargs=-1, metavar="[IMAGE]...")
+@click.option(
+    "--query",
+    "queries",
+    multiple=True,
+    required=True,
+    metavar="IMAGE...",
+    help="Image to look for, or a folder, glob or list of them; may be repeated.",
+)
+@click.option(
+    "--gallery",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of images to look in, with all below it; or a saved index, searched as it is.",
+)
+@click.option(
+    "--index",
+    "index_folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the gallery's features, made, or brought up to date.  [default: in the cache]",
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Matches of each query.")
+@click.option("--rerank", is_flag=True, help="Rank by k-reciprocal neighbours (k1 20, k2 6, lambda 0.3).")
+@click.option("--calibrate", metavar="DATASET", help="Labelled images that tell how probable a match is; kept.")
+@data_root_option
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="HTML file for a page of pictures.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the matches.")
+@click.option("--batch-size", type=int, help="Images in a forward pass.  [default: the checkpoint's]")
+@device_option
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
+def search(
+    checkpoint: Path,
+    more: tuple[str, ...],
+    queries: tuple[str, ...],
+    gallery: Path,
+    index_folder: Path | None,
+    top: int,
+    rerank: bool,
+    calibrate: str | None,
+    data_root: Path | None,
+    html_file: Path | None,
+    json_file: Path | None,
+    batch_size: int | None,
+    device: str | None,
+    precision: str,
+) -> None:
+    """The gallery images that are most like a query, by CHECKPOINT, a run folder or a file of weights.
+
+    Each IMAGE is a query too. A gallery folder is embedded once: afterwards only what is new or changed in it.
+    """
+    from reidkit.cli.console import Display, show_table
+    from reidkit.inference import find_images, load, search_gallery, write_search_page
+    from reidkit.loop.feature_files import check_writable
+
+    for path in (html_file, json_file):
+        if path is not None:
+            check_writable(path)
+    with Display() as display:
+        embedder = load(checkpoint, device=device or "auto", precision=precision)  # type: ignore[arg-type]  # click has checked it
+        query_paths = find_images([*queries, *more], data_root=data_root).paths
+        features = embedder.embed(query_paths, batch_size=batch_size)
+        index = _open(gallery, index_folder, embedder, batch_size, display)
+        calibration = _calibration(index, embedder, calibrate, data_root, display)
+        display.begin("search", 1)
+        found = search_gallery(index, features, query_paths, top=top, rerank=rerank, calibration=calibration)
+    show_table(_table(query_paths, found, index.root))
+    if json_file is not None:
+        _write_json(json_file, query_paths, found)
+    if html_file is not None:
+        write_search_page(html_file, query_paths, found, gallery=gallery, checkpoint=embedder.checkpoint)
+        click.echo(f"page {html_file}")
+
+
+def _open(
+    gallery: Path, folder: Path | None, embedder: "Embedder", batch_size: int | None, display: "Display"
+) -> "GalleryIndex":
+    """A saved index as it is, or that of a folder, brought up to date."""
+    import hashlib
+    import os
+
+    from reidkit.datasets import cache_folder
+    from reidkit.inference import GalleryIndex
+    from reidkit.inference.gallery import is_index
+
+    if is_index(gallery):
+        if folder is not None:
+            raise click.UsageError(
+                f"--gallery {gallery} is an index already; leave out --index, or name a folder of images"
+            )
+        return GalleryIndex(gallery, embedder)
+    if folder is None:
+        key = f"{embedder.fingerprint} ".encode() + os.fsencode(os.path.abspath(gallery))
+        folder = cache_folder() / "galleries" / hashlib.sha256(key).hexdigest()[:16]
+    index = GalleryIndex(folder, embedder, gallery)
+    done = index.update(batch_size=batch_size, progress=display)
+    warn_of_unreadable(done.problems)
+    display.say(f"index {folder}: {len(index):,} images, {done.added:,} embedded now, {done.dropped:,} dropped")
+    return index
+
+
+def _calibration(
+    index: "GalleryIndex", embedder: "Embedder", dataset: str | None, data_root: Path | None, display: "Display"
+) -> "Calibration | None":
+    """The calibration that is kept with the index, after fitting it where that was asked for."""
+    import numpy as np
+
+    from reidkit.inference import find_images, fit_calibration
+    from reidkit.inference.calibration import read_calibration, write_calibration
+
+    if dataset is not None:
+        images = find_images([dataset], data_root=data_root)
+        images = images.subset(images.identities >= 0)
+        display.begin(f"embed {dataset}", len(images))
+        parts = list(embedder.stream(images.paths))
+        readable = np.concatenate([np.empty(0, np.bool_), *(part.readable for part in parts)])
+        features = np.concatenate([np.empty((0, embedder.feature_dim), np.float32), *(part.features for part in parts)])
+        calibration = fit_calibration(features, images.subset(readable))
+        write_calibration(index.calibration_file, calibration)
+        display.say(f"calibrated on {calibration.same:,} pairs of one identity and {calibration.different:,} of two")
+        return calibration
+    return read_calibration(index.calibration_file) if index.calibration_file.exists() else None
+
+
+def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Path) -> "Table":
+    """One row per match; a gallery image by its name below the gallery folder."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from reidkit.inference.pictures import printable
+
+    matches = [match for ranked in found for match in ranked]
+    calibrated = any(match.probability is not None for match in matches)
+    reranked = any(match.distance is not None for match in matches)
+    table = Table()
+    table.add_column("query", overflow="fold")
+    table.add_column("rank", justify="right")
+    table.add_column("match", overflow="fold")
+    for name, shown in (("cosine", True), ("probability", calibrated), ("distance", reranked)):
+        if shown:
+            table.add_column(name, justify="right", no_wrap=True)
+    for query, ranked in zip(queries, found, strict=True):
+        for rank, match in enumerate(ranked, start=1):
+            figures = [f"{match.cosine:.3f}"]
+            figures += [] if match.probability is None else [f"{match.probability:.1%}"]
+            figures += [] if match.distance is None else [f"{match.distance:.3f}"]
+            first = Text(printable(query.name) if rank == 1 else "")
+            second = Text(printable(match.path.relative_to(root)))
+            table.add_row(first, str(rank), second, *figures, end_section=rank == len(ranked))
+    return table
+
+
+def _write_json(path: Path, queries: Sequence[Path], found: Sequence[Sequence["Match"]]) -> None:
+    from reidkit.loop import atomic_write
+
+    rows = [
+        {"query": str(query), "matches": [{**match._asdict(), "path": str(match.path)} for match in ranked]}
+        for query, ranked in zip(queries, found, strict=True)
+    ]
+    with atomic_write(path) as file:
+        file.write((json.dumps(rows, indent=2) + "\n").encode())

@@ -1,0 +1,159 @@
+"""From a cosine to the probability that two images show the same individual."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.datasets import Split
+from reidkit.errors import DataError
+from reidkit.loop import atomic_write
+
+__all__ = ["Calibration", "fit_calibration", "read_calibration", "write_calibration"]
+
+_PAIRS = 200_000  # of each kind; more change nothing that can be seen
+_FEWEST = 50
+_ISOTONIC = 1000  # pairs of the same identity from which on no form of the curve need be assumed
+_PER_IDENTITY = 500  # images of one identity that are paired
+_GRID = 401
+
+
+class Calibration(NamedTuple):
+    """A curve from cosine to probability, linear between its knots."""
+
+    cosines: NDArray[np.float64]
+    """(K,) ascending."""
+    probabilities: NDArray[np.float64]
+    """(K,) of the same identity, where same and different are equally likely before one looks."""
+    same: int
+    """Pairs of one identity that it was fitted to."""
+    different: int
+    """Pairs of two identities."""
+
+    def probability(self, cosines: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Probabilities, in (0, 1), of cosines of any shape."""
+        return np.asarray(np.interp(cosines, self.cosines, self.probabilities))
+
+
+class _Pairs(NamedTuple):
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+
+
+def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int = 0) -> Calibration:
+    """Fit the probability that a pair of images at other cameras shows the same identity, given its cosine.
+
+    Pairs of the same and of different identities weigh the same as a whole, so that the probability says how much the
+    cosine speaks for "same" and does not depend on the size of a gallery or the number of its people: it is the
+    posterior at even odds. Who knows other odds o multiplies p / (1 - p) by o. Isotonic regression (Zadrozny and
+    Elkan, KDD 2002); where there are fewer than 1,000 pairs of the same identity, logistic regression (Platt, 1999).
+    Where no pair is left to disagree the curve ends at the rule of succession, not at certainty.
+
+    Args:
+        features: (N, D), L2-normalised.
+        images: Their N identities and cameras; those of unknown identity are left out, unknown cameras differ from all.
+        seed: Draws 200,000 pairs of each kind where there are more.
+
+    Raises:
+        DataError: There are fewer than 50 pairs of the same, or of different identities.
+    """
+    rng = np.random.default_rng(seed)
+    same, different = (draw(images, rng) for draw in (_same_pairs, _different_pairs))
+    counts = len(same.first), len(different.first)
+    if min(counts) < _FEWEST:
+        raise DataError(
+            f"the labelled images hold {counts[0]:,} pairs of one identity and {counts[1]:,} of two, at different "
+            f"cameras; a calibration needs {_FEWEST} of each: name a larger data set, with query and gallery images"
+        )
+    cosines = np.concatenate([_cosines(features, pairs) for pairs in (same, different)])
+    labels = np.repeat([1, 0], counts)
+    weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts) * sum(counts)
+    fit = _isotonic if counts[0] >= _ISOTONIC else _logistic
+    knots, probabilities = fit(cosines, labels, weights)
+    margin = 1 / (min(counts) + 2)
+    return Calibration(knots, np.clip(probabilities, margin, 1 - margin), *counts)
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Store a calibration as JSON."""
+    stored = {
+        name: getattr(value, "tolist", lambda value=value: value)() for name, value in calibration._asdict().items()
+    }
+    with atomic_write(path) as file:
+        file.write(json.dumps(stored).encode())
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` stored.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    try:
+        stored = json.loads(path.read_bytes())
+        knots, probabilities = (np.array(stored[name], dtype=np.float64) for name in ("cosines", "probabilities"))
+        return Calibration(knots, probabilities, int(stored["same"]), int(stored["different"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}); calibrate again with --calibrate, or remove it") from error
+
+
+def _same_pairs(images: Split, rng: np.random.Generator) -> _Pairs:
+    """All pairs of one identity at two cameras, or a sample of them."""
+    order = rng.permutation(np.flatnonzero(images.identities >= 0))
+    order = order[np.argsort(images.identities[order], kind="stable")]
+    _, starts = np.unique(images.identities[order], return_index=True)
+    found = []
+    for members in np.split(order, starts[1:]):
+        chosen = members[:_PER_IDENTITY]
+        rows, columns = np.triu_indices(len(chosen), 1)
+        apart = _apart(images.cameras, chosen[rows], chosen[columns])
+        found.append(np.stack([chosen[rows[apart]], chosen[columns[apart]]]))
+    pairs = np.concatenate(found, axis=1)
+    if pairs.shape[1] > _PAIRS:
+        pairs = pairs[:, rng.choice(pairs.shape[1], _PAIRS, replace=False)]
+    return _Pairs(*pairs)
+
+
+def _different_pairs(images: Split, rng: np.random.Generator) -> _Pairs:
+    """Pairs of two identities at two cameras, drawn evenly."""
+    known = np.flatnonzero(images.identities >= 0)
+    if not len(known):
+        return _Pairs(known, known)
+    first, second = rng.choice(known, (2, 3 * _PAIRS))
+    kept = (images.identities[first] != images.identities[second]) & _apart(images.cameras, first, second)
+    chosen = np.flatnonzero(kept)[:_PAIRS]
+    return _Pairs(first[chosen], second[chosen])
+
+
+def _apart(cameras: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether pairs are not known to be of one camera, where images are alike because they follow each other."""
+    return np.asarray((cameras[first] != cameras[second]) | (cameras[first] < 0))
+
+
+def _cosines(features: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
+    """(M,) in blocks: gathered whole, the features of all pairs would take gigabytes."""
+    cosines = np.empty(len(pairs.first))
+    for start in range(0, len(cosines), 8192):
+        part = slice(start, start + 8192)
+        cosines[part] = np.einsum("md,md->m", features[pairs.first[part]], features[pairs.second[part]])
+    return cosines
+
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _isotonic(cosines: NDArray[np.float64], labels: NDArray[np.int64], weights: NDArray[np.float64]) -> Curve:
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted = IsotonicRegression().fit(cosines, labels, sample_weight=weights)
+    return fitted.X_thresholds_, fitted.y_thresholds_
+
+
+def _logistic(cosines: NDArray[np.float64], labels: NDArray[np.int64], weights: NDArray[np.float64]) -> Curve:
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=1e3).fit(cosines[:, None], labels, sample_weight=weights)
+    grid = np.linspace(-1, 1, _GRID)
+    return grid, fitted.predict_proba(grid[:, None])[:, 1]

@@ -1,0 +1,377 @@
+"""Choosing images to pre-train on by the catastrophic forgetting score (CFS; TransReID-SSL, arXiv 2111.12084).
+
+A large unlabelled set holds much that is far from the images a model will be used on. A model that was pre-trained on
+the set and then fine-tuned on re-identification forgets what it does not need there: the feature of an image near that
+domain hardly changes, that of a foreign one does.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from reidkit.datasets import DecodedImages, decode_images, normalise
+from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
+from reidkit.loop import Progress, TrainedModel, atomic_write
+from reidkit.loop.device import place
+from reidkit.pretrain.lists import read_scores, write_list, write_scores
+
+__all__ = ["CHUNK", "Direction", "Selection", "rank_images", "score_images", "select_images"]
+
+logger = logging.getLogger(__name__)
+
+Direction = Literal["high", "low"]
+"""Which scores are best. The paper's description says that little forgotten, a high score, is close to the target."""
+
+Scores = NDArray[np.float32]
+
+CHUNK = 4096
+"""Most images that are read, scored and noted at a time."""
+
+_NAMED = 5  # unreadable files named one by one before the rest is counted
+
+
+class Selection(NamedTuple):
+    """Ranked images."""
+
+    names: Sequence[str]
+    """N names."""
+    scores: Scores
+    """(N,) scores, -1 to 1; NaN where the image is unreadable."""
+    order: NDArray[np.int64]
+    """(N,) numbers of the images, best first, unreadable ones last; ties by name."""
+    kept: int
+    """How many are kept, the first of `order`."""
+
+    @property
+    def kept_names(self) -> list[str]:
+        """Names of the kept images, best first."""
+        return [self.names[number] for number in self.order[: self.kept].tolist()]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Names of the images that have no score."""
+        return [self.names[number] for number in np.flatnonzero(np.isnan(self.scores)).tolist()]
+
+    @property
+    def cut(self) -> float:
+        """Score of the last kept image."""
+        return float(self.scores[self.order[self.kept - 1]])
+
+
+def select_images(
+    fabric: Fabric,
+    pretrained: TrainedModel,
+    finetuned: TrainedModel,
+    root: Path,
+    names: Sequence[str],
+    listing: Path,
+    table: Path,
+    *,
+    keep: float = 0.5,
+    direction: Direction = "high",
+    chunk: int = CHUNK,
+    progress: Progress | None = None,
+) -> Selection:
+    """Score images, rank them, and write the list of the best and a table of all scores.
+
+    What a stopped command has scored is taken from the work folder beside the list, and what a finished one has from
+    its table, if models, images, size and precision are the same. Where `torch.distributed` is initialised, every
+    process must call this and see the same files; they share the images, and the first writes.
+
+    Args:
+        fabric: Device and precision.
+        pretrained: theta_s, the model pre-trained on the large set.
+        finetuned: theta_t, the same fine-tuned on re-identification.
+        root: The data's folder.
+        names: N different names, relative to it.
+        listing: File for the names that are kept, best first: see `write_list`.
+        table: Parquet file for all images: see `write_scores`.
+        keep: A share in (0, 1] of the readable images, rounded up, or a number of them above 1.
+        direction: `high` keeps the highest scores, `low` the lowest.
+        chunk: Most images in memory at a time; twice as many while the next are read.
+        progress: Told of the images done.
+
+    Raises:
+        CheckpointError: The models do not go together, or compute no finite features.
+        ConfigError: `keep` is out of bounds.
+        DataError: No image is readable, or a name cannot be written.
+        RunError: The work folder is of other inputs, or a file cannot be written.
+    """
+    _kept_count(keep, len(names))
+    inputs = _describe_inputs(fabric, pretrained, finetuned, root, names, chunk)
+    known = read_scores(table, inputs)
+    work = listing.with_name(f"{listing.name}.work")
+    scores = score_images(
+        fabric, pretrained, finetuned, root, names, work, inputs, known=known, chunk=chunk, progress=progress
+    )
+    selection = rank_images(names, scores, keep=keep, direction=direction)
+    if _this_process()[0] == 0:
+        _warn_of_unreadable(selection)
+        write_list(listing, selection.kept_names)
+        write_scores(table, names, scores, selection.order, selection.kept, inputs)
+        shutil.rmtree(work)
+    return selection
+
+
+def score_images(
+    fabric: Fabric,
+    pretrained: TrainedModel,
+    finetuned: TrainedModel,
+    root: Path,
+    names: Sequence[str],
+    work: Path,
+    inputs: dict[str, Any],
+    *,
+    known: Scores | None = None,
+    chunk: int = CHUNK,
+    progress: Progress | None = None,
+) -> Scores:
+    """Cosine of each image's features before the neck in two models, c(x) = cos(theta_s(x), theta_t(x)).
+
+    Both models are put on the device and into evaluation mode; nothing is augmented, and each image is read once, at
+    the fine-tuned model's size. Every finished chunk is noted in the work folder. The process of rank r among W takes
+    the chunks r, r + W, ...
+
+    Args:
+        fabric: Device and precision.
+        pretrained: theta_s; its own mean and standard deviation prepare its images.
+        finetuned: theta_t, likewise.
+        root: The data's folder.
+        names: N names relative to it.
+        work: Folder of the finished chunks; made if it is not there.
+        inputs: What the scores depend on: a work folder of others is refused.
+        known: (N,) scores of the same inputs; only chunks with a NaN among them are scored.
+        chunk: Most images in memory at a time; twice as many while the next are read.
+        progress: Told of the images done.
+
+    Returns:
+        (N,) cosines in every process, NaN where the image is unreadable.
+
+    Raises:
+        CheckpointError: The models do not go together, or compute no finite features.
+        RunError: The work folder is of other inputs, or a file cannot be written.
+    """
+    size = _check_pair(pretrained, finetuned)
+    progress = progress or Progress()
+    rank, processes = _this_process()
+    _begin_work(work, inputs, rank)
+    bounds = _bounds(len(names), chunk)
+    files = [work / f"{number:06d}.npy" for number in range(len(bounds))]
+    own = [
+        (file, bound)
+        for file, bound in list(zip(files, bounds, strict=True))[rank::processes]
+        if not file.exists() and (known is None or np.isnan(known[slice(*bound)]).any())
+    ]
+    for trained in (pretrained, finetuned):
+        place(fabric, trained.model)
+        trained.model.eval()
+    progress.begin("score", sum(stop - start for _, (start, stop) in own))
+    done = 0
+    for (file, (start, stop)), images in _read_ahead(root, names, size, own):
+        cosines = _cosines(fabric, (pretrained, finetuned), images.pixels)
+        cosines[~images.readable] = np.nan
+        _check_finite(cosines, images.readable, names[start:stop])
+        with atomic_write(file) as opened:
+            np.save(opened, cosines)
+        done += stop - start
+        progress.advance(done)
+    _wait()
+    scores = np.full(len(names), np.nan, dtype=np.float32) if known is None else known.copy()
+    for file, bound in zip(files, bounds, strict=True):
+        if known is None or file.exists():
+            scores[slice(*bound)] = np.load(file)
+    _wait()  # the first process removes the files
+    return scores
+
+
+def rank_images(names: Sequence[str], scores: Scores, *, keep: float, direction: Direction = "high") -> Selection:
+    """Rank images by their scores and count those to keep.
+
+    Args:
+        names: N different names.
+        scores: (N,), NaN where the image is unreadable: it comes last and is never kept.
+        keep: A share in (0, 1] of the readable images, rounded up, or a number of them above 1.
+        direction: `high` ranks the highest score first, `low` the lowest. Equal scores are ranked by name.
+
+    Raises:
+        ConfigError: `keep` is out of bounds.
+        DataError: No image has a score.
+    """
+    readable = len(names) - int(np.isnan(scores).sum())
+    if not readable:
+        raise DataError(
+            f"none of {len(names):,} images is readable, the first is {names[0]!r}; check the data's folder"
+        )
+    by_name = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+    keys = scores[by_name]
+    order = by_name[np.argsort(-keys if direction == "high" else keys, kind="stable")]  # NaN sorts last
+    return Selection(names, scores, order, _kept_count(keep, readable))
+
+
+def _kept_count(keep: float, images: int) -> int:
+    """How many of the images are kept. A share rounds up, which gives both published subsets of LUPerson."""
+    if 0 < keep <= 1:
+        # The share as it was typed: 0.07 of 100 is 7, but 0.07 * 100 is a little more.
+        return math.ceil(Fraction(str(keep)) * images)
+    if not (keep > 1 and float(keep).is_integer()):
+        raise ConfigError(f"keep={keep:g} is neither a share in (0, 1] nor a whole number of images above 1")
+    if keep > images:
+        raise ConfigError(f"keep={keep:,.0f} of {images:,} readable images; lower it, or give a share such as 0.5")
+    return int(keep)
+
+
+def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> tuple[int, int]:
+    """The common size (H, W) of the images of two models whose features can be compared."""
+    for what, one, other in (
+        ("images of HxW", pretrained.model.image_size, finetuned.model.image_size),
+        ("features of D", (pretrained.model.feature_dim,), (finetuned.model.feature_dim,)),
+    ):
+        if one != other:
+            sizes = ["x".join(map(str, size)) for size in (one, other)]
+            raise CheckpointError(
+                f"the pre-trained model {pretrained.path} has {what} = {sizes[0]}, the fine-tuned {finetuned.path} "
+                f"{sizes[1]}; the score compares a model with itself after fine-tuning: name checkpoints of one model"
+            )
+    return finetuned.model.image_size
+
+
+def _describe_inputs(
+    fabric: Fabric,
+    pretrained: TrainedModel,
+    finetuned: TrainedModel,
+    root: Path,
+    names: Sequence[str],
+    chunk: int,
+) -> dict[str, Any]:
+    """What scores depend on, in words that a message can name."""
+    listed = hashlib.sha256()
+    for name in names:
+        listed.update(name.encode() + b"\0")
+    described: dict[str, Any] = {
+        "data folder": str(root.resolve()),
+        "list of images": f"{len(names)} {listed.hexdigest()}",
+        "image size": list(finetuned.model.image_size),
+        "precision": str(fabric.strategy.precision.precision),
+        "images per chunk": chunk,
+    }
+    for what, trained in (("pre-trained model", pretrained), ("fine-tuned model", finetuned)):
+        with trained.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        described[what] = [digest, list(trained.config.data.mean), list(trained.config.data.std)]
+    return described
+
+
+def _begin_work(work: Path, inputs: dict[str, Any], rank: int) -> None:
+    """Make the work folder, or make sure that the one that is there is of the same inputs."""
+    file = work / "inputs.json"
+    if rank == 0 and not file.exists():
+        try:
+            work.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"the work folder {work} cannot be made ({error.strerror}); write elsewhere") from error
+        with atomic_write(file) as opened:
+            opened.write(json.dumps(inputs).encode())
+    _wait()
+    found = json.loads(file.read_bytes())
+    different = [what for what, value in inputs.items() if found.get(what) != value]
+    if different:
+        raise RunError(
+            f"{work} holds scores of a stopped selection with another {' and another '.join(different)}; repeat that "
+            "command to go on with it, remove the folder to start anew, or write to another file"
+        )
+
+
+def _bounds(count: int, chunk: int) -> list[tuple[int, int]]:
+    """First image and the one after the last of every chunk; no chunk is much smaller than the others."""
+    chunks = -(-count // chunk)
+    return list(pairwise(count * number // chunks for number in range(chunks + 1)))
+
+
+Chunk = tuple[Path, tuple[int, int]]
+
+
+def _read_ahead(
+    root: Path, names: Sequence[str], size: tuple[int, int], chunks: Sequence[Chunk]
+) -> Iterator[tuple[Chunk, DecodedImages]]:
+    """The images of every chunk; the next chunk is read while the caller works on one."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = [reader.submit(_read, root, names[slice(*bound)], size) for _, bound in chunks[:1]]
+        for number, chunk in enumerate(chunks, start=1):
+            images = ahead.pop().result()
+            ahead += [
+                reader.submit(_read, root, names[slice(*bound)], size) for _, bound in chunks[number : number + 1]
+            ]
+            yield chunk, images
+
+
+def _read(root: Path, names: Sequence[str], size: tuple[int, int]) -> DecodedImages:
+    """Images at the model's size (H, W)."""
+    try:
+        return decode_images([root / name for name in names], size)
+    except DataError as error:  # not one is readable, which is no reason to stop before the other chunks
+        nothing = np.zeros((len(names), 3, *size), dtype=np.uint8)
+        return DecodedImages(nothing, np.zeros(len(names), dtype=np.bool_), (str(error),))
+
+
+def _cosines(fabric: Fabric, models: tuple[TrainedModel, TrainedModel], pixels: NDArray[np.uint8]) -> Scores:
+    cosines = np.empty(len(pixels), dtype=np.float32)
+    batch_size = models[1].config.evaluation.batch_size
+    with torch.inference_mode(), fabric.autocast():
+        for start in range(0, len(pixels), batch_size):
+            batch = torch.from_numpy(pixels[start : start + batch_size]).to(fabric.device, non_blocking=True)
+            one, other = (
+                trained.model(normalise(batch, trained.config.data.mean, trained.config.data.std)).before_neck
+                for trained in models
+            )
+            cosines[start : start + len(batch)] = functional.cosine_similarity(one, other).float().cpu().numpy()
+    return cosines
+
+
+def _check_finite(cosines: Scores, readable: NDArray[np.bool_], names: Sequence[str]) -> None:
+    broken = np.flatnonzero(readable & ~np.isfinite(cosines))
+    if len(broken):
+        raise CheckpointError(
+            f"the features of {len(broken):,} of {len(names):,} images are not finite, the first {names[broken[0]]!r}; "
+            "a checkpoint holds broken weights, or needs --precision 32"
+        )
+
+
+def _this_process() -> tuple[int, int]:
+    """Rank and number of the processes that share the work."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _wait() -> None:
+    """Wait until every process has come as far."""
+    if _this_process()[1] > 1:
+        dist.barrier()
+
+
+def _warn_of_unreadable(selection: Selection) -> None:
+    names = selection.unreadable
+    if names:
+        rest = len(names) - _NAMED
+        logger.warning(
+            "%d of %d images are unreadable, have no score and are not kept: %s%s",
+            len(names),
+            len(selection.names),
+            ", ".join(names[:_NAMED]),
+            f" and {rest} more, see the table of scores" if rest > 0 else "",
+        )
