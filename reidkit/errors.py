@@ -9,9 +9,13 @@ ReidkitError                  bad input or an unusable environment; the command 
 ├── RunError                  a run folder: in use, finished, not resumable, not writable
 └── TrainingError             a training run that cannot go on
 
-A message names the value, the rule and the remedy. All are ValueErrors too, so that callers who know
+Interrupted                   a KeyboardInterrupt: a run was asked to stop; exit code 130 (Ctrl-C) or 143 (SIGTERM)
+
+A message names the value, the rule and the remedy. All but the last are ValueErrors too, so that callers who know
 scikit-learn's habits catch what they expect.
 """
+
+import signal
 
 __all__ = [
     "CheckpointError",
@@ -19,6 +23,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "EvaluationError",
+    "Interrupted",
     "ReidkitError",
     "RunError",
     "TrainingError",
@@ -55,3 +60,18 @@ class RunError(ReidkitError):
 
 class TrainingError(ReidkitError):
     """A training run cannot go on."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop, and did. Like Ctrl-C itself it passes by `except Exception`.
+
+    Args:
+        number: The signal, as in `signal.Signals`.
+        saved: What the run saved for it, in words; empty if nothing.
+    """
+
+    def __init__(self, number: int, saved: str = "") -> None:
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        super().__init__(f"stopped by {name}" + (f": {saved}" if saved else ""))
+        self.saved = saved
+        self.exit_code = 128 + number

@@ -11,6 +11,7 @@ from reidkit.backbones.factory import create_backbone, is_published
 from reidkit.backbones.formats import Architecture, infer_architecture, to_supervised_layout, to_usl_layout
 from reidkit.backbones.pooling import GeM
 from reidkit.backbones.positions import resize_position_embedding
+from reidkit.backbones.synchronised import synchronise_norms
 from reidkit.backbones.views import embed_views
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "resize_position_embedding",
     "source_statistics",
     "split_domains",
+    "synchronise_norms",
     "to_supervised_layout",
     "to_usl_layout",
 ]

@@ -76,7 +76,15 @@ class DomainBatchNorm(nn.Module):
         momentum = self.momentum
         if momentum is None:  # in torch: the running statistics are the mean over all batches so far
             momentum = 1 / int(self.num_batches_tracked) if self.training else 0.0
-        return functional.batch_norm(features, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
+        norm = self._by_batch if self.training else functional.batch_norm
+        return norm(features, mean, var, self.weight, self.bias, momentum=momentum, eps=self.eps)
+
+    @staticmethod
+    def _by_batch(
+        features: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, *, momentum: float, eps: float
+    ) -> Tensor:
+        """Normalise by the statistics of the batch, and move the running ones."""
+        return functional.batch_norm(features, mean, var, weight, bias, True, momentum, eps)
 
     def merge(self) -> nn.BatchNorm1d | nn.BatchNorm2d:
         """Return the target's plain BatchNorm: the same tensors, not copies, but for the source's statistics."""

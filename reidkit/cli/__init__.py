@@ -13,6 +13,7 @@ from reidkit.cli.export import export
 from reidkit.cli.extract import extract
 from reidkit.cli.pretrain import pretrain
 from reidkit.cli.recipes import recipes
+from reidkit.cli.report import report
 from reidkit.cli.search import search
 from reidkit.cli.select import select
 from reidkit.cli.supervised import supervised
@@ -67,6 +68,7 @@ for command in (
     cluster,
     export,
     data,
+    report,
     recipes,
     doctor,
 ):

@@ -1,9 +1,10 @@
 """What a person sees: live bars in a terminal, plain lines elsewhere, a closing table."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from reidkit.loop import Progress, Record
+from reidkit.loop.files import unwritable
 
 __all__ = ["Display", "log_to"]
 
@@ -98,26 +100,43 @@ class Display(Progress):
         left = (time.monotonic() - self._run_started) / done * (self._epochs - record["epoch"])
         self.say(_epoch_line(record, self._epochs, left))
 
-    def close_run(self, history: list[Record], folder: Path, report: Path, seconds: float) -> None:
-        """The closing table."""
+    def close_run(self, history: list[Record], folder: Path, report: Path | None, seconds: float) -> None:
+        """The closing table; the report is None if it could not be written."""
         if self._quiet:
             return
         self._bars.stop()
         self._console.print(_closing_table(history))
-        self._console.print(f"time {_clock(seconds)}   run folder {folder}   report {report}")
+        self._console.print(f"time {_clock(seconds)}   run folder {folder}{f'   report {report}' if report else ''}")
 
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append everything that is said to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """Append everything that is said to a file.
+
+    Raises:
+        RunError: The file cannot be opened.
+    """
+    try:
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """Loses lines on a full disk in silence: what matters more is about to fail, and says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's own name)
+        """Called where a line could not be written."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 class _ConsoleHandler(logging.Handler):
@@ -131,7 +150,8 @@ class _ConsoleHandler(logging.Handler):
         """Print one record; warnings in yellow."""
         warning = record.levelno >= logging.WARNING
         text = f"warning: {record.getMessage()}" if warning else record.getMessage()
-        self._console.print(text, style="yellow" if warning else None, markup=False)
+        with suppress(OSError):  # a closed terminal or a full disk of its output ends no run of days
+            self._console.print(text, style="yellow" if warning else None, markup=False)
 
 
 def _epoch_line(record: Record, epochs: int, left: float) -> str:

@@ -1,5 +1,7 @@
 """What every training command does around its one call: settings, run folder, progress, closing table, report."""
 
+import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 from reidkit.cli.console import Display, log_to
 from reidkit.cli.options import settings_of
-from reidkit.errors import ConfigError, RunError
+from reidkit.errors import ConfigError, Interrupted, RunError
 from reidkit.loop import (
     Record,
     RunConfig,
@@ -18,10 +20,13 @@ from reidkit.loop import (
     read_toml,
     resolve_config,
 )
-from reidkit.loop.run_folder import free_run_path, latest_run_path
+from reidkit.loop.interruption import terminable
+from reidkit.loop.run_folder import latest_run_path, new_run_path
 from reidkit.reporting import write_report
 
 __all__ = ["run_training"]
+
+logger = logging.getLogger("reidkit")
 
 RUNS = Path("runs")
 
@@ -39,14 +44,46 @@ def run_training(
         options: What was typed.
         default_target: The data set where neither a target nor a recipe was typed.
     """
-    run, config = _open(mode, options, default_target)
-    start = time.monotonic()
-    with Display(quiet=options["quiet"]) as display, log_to(run.log_file):
-        display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
-        display.say(f"run folder {run.path}")
-        history = train(config, run, data_root=options["data_root"], progress=display, resume=options["resume"])
-        report = write_report(run.path)
-        display.close_run(history, run.path, report, time.monotonic() - start)
+    with terminable():
+        run, config = _open(mode, options, default_target)
+        start = time.monotonic()
+        with Display(quiet=options["quiet"]) as display, log_to(run.log_file):
+            display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
+            display.say(f"run folder {run.path}")
+            if options["resume"] and not run.begun:
+                display.say("the run to resume has no checkpoint yet: it starts from its beginning")
+            try:
+                history = train(config, run, data_root=options["data_root"], progress=display, resume=options["resume"])
+                _close(display, history, run.path, start)
+            except KeyboardInterrupt as stop:
+                logger.warning("%s", _farewell(stop, mode, run, options))
+                raise SystemExit(stop.exit_code if isinstance(stop, Interrupted) else 130) from None
+
+
+def _close(display: Display, history: list[Record], folder: Path, start: float) -> None:
+    """The report and the closing table, which is shown even if the report cannot be written."""
+    report, failure = None, None
+    try:
+        report = write_report(folder)
+    except RunError as error:
+        failure = error
+    display.close_run(history, folder, report, time.monotonic() - start)
+    if failure is not None:
+        raise RunError(
+            f"the run is finished and saved; only its report is missing: {failure}. Then write it by `reidkit report "
+            f"{shlex.quote(str(folder))}`"
+        ) from failure
+
+
+def _farewell(stop: KeyboardInterrupt, mode: str, run: RunFolder, options: Mapping[str, Any]) -> str:
+    """What stopped a run, what is saved, and how to go on."""
+    told = str(stop) or "stopped by Ctrl-C"
+    if not (isinstance(stop, Interrupted) and stop.saved):
+        told += "; its last checkpoint is saved" if run.begun else "; it has no checkpoint yet"
+    command = ["reidkit", mode, "--resume", "--output", str(run.path)]
+    if options["data_root"]:
+        command += ["--data-root", str(options["data_root"])]
+    return f"{told}. Go on with: {shlex.join(command)}"
 
 
 def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[RunFolder, RunConfig]:
@@ -61,7 +98,7 @@ def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[R
         raise ConfigError(
             f"{recipe} is a recipe of `reidkit {config.mode}`, not of `reidkit {mode}`; see `reidkit recipes list`"
         )
-    path = options["output"] or free_run_path(RUNS, _run_name(mode, config.data.target))
+    path = options["output"] or new_run_path(RUNS, _run_name(mode, config.data.target))
     return RunFolder.create(path, config), config
 
 
@@ -69,6 +106,11 @@ def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFol
     """The run to go on with; what was typed may lengthen it, nothing else."""
     run = RunFolder.open(options["output"] or latest_run_path(RUNS, _run_name(mode, target)))
     saved = run.read_config()
+    if saved.mode != mode:
+        raise RunError(
+            f"{run.path} is a run of `reidkit {saved.mode}`, not of `reidkit {mode}`; go on with it by `reidkit "
+            f"{saved.mode} --resume --output {shlex.quote(str(run.path))}`"
+        )
     config = resolve_config([saved.model_dump(exclude_none=True), *_typed(options)])
     changed = [
         f"{key}: {old!r} -> {new!r}"

@@ -39,6 +39,21 @@ class AugmentationParameters(NamedTuple):
     affine: NDArray[np.float32]
     """(B, 2, 2) pixels of the result to those of the image, (x, y) from the middle; empty if there is no jitter."""
 
+    def of(self, rows: NDArray[np.int64]) -> "AugmentationParameters":
+        """Those of some images of the batch."""
+        ends = 3 * np.cumsum(self.box[:, 2] * self.box[:, 3])
+        noises = np.split(self.noise, ends[:-1]) if len(self.noise) else []
+        return AugmentationParameters(
+            self.flip[rows],
+            self.offset[rows],
+            self.gain[rows],
+            self.contrast[rows],
+            self.saturation[rows],
+            self.box[rows],
+            np.concatenate([noises[row] for row in rows]) if noises else self.noise,
+            self.affine[rows] if len(self.affine) else self.affine,
+        )
+
 
 def augment(
     pixels: Tensor,

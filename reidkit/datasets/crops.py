@@ -123,6 +123,19 @@ class CropParameters(NamedTuple):
     solarise: NDArray[np.bool_]
     """(V, B) bright values inverted?"""
 
+    def of(self, rows: NDArray[np.int64]) -> "CropParameters":
+        """Those of some images of the batch."""
+        return CropParameters(
+            self.size,
+            self.box[:, rows],
+            self.flip[:, rows],
+            self.order,
+            self.factors[:, :, rows],
+            self.grey[:, rows],
+            self.sigma[:, rows],
+            self.solarise[:, rows],
+        )
+
 
 def multi_crop(
     pixels: Tensor,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from reidkit.datasets import Split
 from reidkit.errors import DataError, RunError
 from reidkit.inference.embedder import Embedder
-from reidkit.inference.locking import sole_writer
 from reidkit.inference.output import check_output, write_features
 from reidkit.inference.pictures import printable
 from reidkit.loop import Progress, atomic_write
+from reidkit.loop.locking import sole_writer
 
 __all__ = ["Extraction", "extract_to_file"]
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from reidkit.datasets.plain import load_plain
 from reidkit.errors import CheckpointError, DataError
 from reidkit.inference.embedder import Embedder
-from reidkit.inference.locking import sole_writer
 from reidkit.inference.pictures import printable
 from reidkit.loop import Progress, atomic_write
+from reidkit.loop.locking import sole_writer
 
 __all__ = ["GalleryIndex", "GalleryUpdate", "is_index"]
 

@@ -16,8 +16,8 @@ from reidkit.loop.images import (
     read_split,
 )
 from reidkit.loop.model import TrainedModel, build_model, load_model
-from reidkit.loop.progress import Progress
 from reidkit.loop.optimisation import DECAYED
+from reidkit.loop.progress import Progress
 from reidkit.loop.pseudo_labels import (
     EpochLabels,
     Features,

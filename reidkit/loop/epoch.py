@@ -2,8 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,8 +18,9 @@ from reidkit.datasets import prefetch
 from reidkit.errors import TrainingError
 from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
+from reidkit.loop.team import Team
 
-__all__ = ["Criterion", "EpochResult", "Steering", "train_epoch"]
+__all__ = ["Criterion", "EpochResult", "Steering", "Views", "train_epoch"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +49,32 @@ class Steering(Protocol):
         ...
 
 
-class EpochResult(NamedTuple):
-    """Figures of one epoch."""
+Views = Callable[[int], Callable[[Tensor, NDArray[np.int64]], Any]]
+"""Draws what happens to the images of a batch of so many; what it returns does that to (B', 3, H, W) uint8 pixels on the
+device, which are given rows of the batch, and returns what the network sees of them."""
 
-    loss: float
-    """Mean loss over the steps taken."""
-    steps: int
+
+class EpochResult(NamedTuple):
+    """Figures of an epoch, or of its steps so far."""
+
+    loss: float = 0.0
+    """Sum of the losses of the steps taken; `mean_loss` is what is shown."""
+    steps: int = 0
     """Steps taken."""
-    skipped: int
+    skipped: int = 0
     """Steps left out because their loss was not finite."""
-    images: int
+    images: int = 0
     """Images seen."""
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss over the steps taken."""
+        return self.loss / max(1, self.steps)
+
+    @property
+    def done(self) -> int:
+        """Batches behind, taken or skipped."""
+        return self.steps + self.skipped
 
 
 def train_epoch(
@@ -69,87 +86,127 @@ def train_epoch(
     *,
     images: ImageSet,
     labels: NDArray[np.int64],
-    augment: Callable[[Tensor], Any],
+    views: Views,
     skip_limit: int,
     steps: int,
     progress: Progress,
     steering: Steering | None = None,
     parts: int = 1,
+    halves: bool = False,
+    gathered: bool = True,
+    start: EpochResult = EpochResult(),  # noqa: B008  (immutable)
+    after_step: Callable[[EpochResult], None] = lambda result: None,
 ) -> EpochResult:
     """Train on the given batches.
 
+    Every process works on its share of each batch. The loss is that of the whole batch, and so is its gradient.
+
     Args:
-        fabric: Device and precision; network and optimizer are set up with it.
-        network: What `augment` returns and cameras (B,) -> what the criterion takes.
+        fabric: Devices, processes and precision; network and optimizer are set up with it.
+        network: What `views` make of images, and cameras (B,) -> what the criterion takes.
         criterion: The network's outputs and labels -> loss.
         optimizer: Over the network's parameters.
         batches: (B,) indices of images, `steps` times.
         images: N images; their cameras reach a model with camera embeddings.
         labels: (N,) class of every image.
-        augment: (B, 3, H, W) uint8 -> what the network sees, (B, 3, H, W) float32 in most stages; on the device.
+        views: Augmentation.
         skip_limit: Steps whose loss may be NaN or infinite; they change nothing.
         steps: Number of batches.
         progress: Told of steps and loss.
         steering: What surrounds the optimiser's steps, if anything does.
         parts: A batch goes through the network in so many parts, whose gradients add up, to need less memory.
+        halves: A batch is two halves of different domains.
+        gathered: The criterion takes the outputs of the whole batch. Else it takes those of a process's share or of a
+            part, and its loss is a mean over these images.
+        start: What is behind already, in an epoch that was interrupted: so many batches are passed over.
+        after_step: Told of what is behind after every step; may raise to stop.
 
     Raises:
         TrainingError: More losses than `skip_limit` are not finite.
     """
+    team, result = Team(fabric), start
     network.train()
     progress.begin("train", steps, "steps")
-    total, taken, skipped, seen = 0.0, 0, 0, 0
-    ahead = prefetch(_read(images, labels, batches, parts, pinned=fabric.device.type == "cuda"))
-    with closing(ahead):
-        for step, batch in enumerate(ahead, start=1):
+    reader = _Reader(images, labels, team, parts, halves=halves, pinned=fabric.device.type == "cuda")
+    with closing(prefetch(map(reader.read, islice(batches, start.done, None)))) as ahead:
+        for step, batch in enumerate(ahead, start=start.done + 1):
             if steering is not None:
                 steering.begin(optimizer, step)
             optimizer.zero_grad()
-            value = 0.0
-            for part in batch:
-                pixels, cameras, targets = (tensor.to(fabric.device, non_blocking=True) for tensor in part)
-                outputs = network(augment(pixels), cameras)
-                loss = criterion(outputs, targets) / parts
-                value += loss.item()
+            value, outputs, targets = 0.0, None, None
+            show = views(batch.size)
+            for part in batch.parts:
+                pixels, cameras, targets = (part[name].to(fabric.device, non_blocking=True) for name in _TENSORS)
+                outputs = network(show(pixels, part["rows"].numpy()), cameras)
+                if gathered:
+                    outputs = team.gather(outputs, batch.size, halves=halves)
+                    targets = batch.labels.to(fabric.device, non_blocking=True)
+                share = 1.0 if gathered else len(pixels) / batch.size
+                loss = criterion(outputs, targets) * share
+                value += loss.item() if gathered else team.sum(loss.detach()).item()
                 if not math.isfinite(value):
                     break
                 fabric.backward(loss)
-            seen += sum(len(part.pixels) for part in batch)
             if math.isfinite(value):
                 if steering is not None:
                     steering.clip()
                 optimizer.step()
                 criterion.update(outputs, targets)
-                total, taken = total + value, taken + 1
+                result = result._replace(loss=result.loss + value, steps=result.steps + 1)
             else:
-                skipped = _skip(skipped, skip_limit, value, step)
-            progress.advance(step, loss=total / max(1, taken), images=seen)
-    return EpochResult(total / max(1, taken), taken, skipped, seen)
+                result = _skip(result, skip_limit, value, step)
+            result = result._replace(images=result.images + batch.size)
+            progress.advance(step, loss=result.mean_loss, images=result.images - start.images)
+            after_step(result)
+    return result
 
 
-class _Part(NamedTuple):
-    pixels: Tensor
-    cameras: Tensor
+_TENSORS = ("pixels", "cameras", "labels")
+
+
+class _Batch(NamedTuple):
+    size: int
+    """Images of the whole batch."""
     labels: Tensor
+    """Of the whole batch."""
+    parts: list[dict[str, Tensor]]
+    """Of this process's share: pixels, cameras, labels and rows in the batch."""
 
 
-def _read(
-    images: ImageSet, labels: NDArray[np.int64], batches: Iterable[NDArray[np.int64]], parts: int, *, pinned: bool
-) -> Iterator[list[_Part]]:
-    """The images of each batch, as many parts as it has; read while the device works on the batch before."""
-    for indices in batches:
-        arrays = (images.pixels[indices], images.split.cameras[indices], labels[indices])
-        tensors = [torch.from_numpy(array) for array in arrays]
-        chunks = zip(*((tensor.pin_memory() if pinned else tensor).chunk(parts) for tensor in tensors), strict=True)
-        yield [_Part(*chunk) for chunk in chunks]
+class _Reader:
+    """Reads this process's share of a batch, while the device works on the batch before."""
+
+    def __init__(
+        self, images: ImageSet, labels: NDArray[np.int64], team: Team, parts: int, *, halves: bool, pinned: bool
+    ) -> None:
+        self._images, self._labels, self._team = images, labels, team
+        self._parts, self._halves, self._pinned = parts, halves, pinned
+
+    def read(self, indices: NDArray[np.int64]) -> _Batch:
+        """The images of one batch (B,)."""
+        rows = self._team.share(len(indices), halves=self._halves)
+        own = indices[rows]
+        arrays = {
+            "pixels": self._images.pixels[own],
+            "cameras": self._images.split.cameras[own],
+            "labels": self._labels[own],
+            "rows": rows,
+        }
+        chunks = {name: self._tensor(array).chunk(self._parts) for name, array in arrays.items()}
+        parts = [dict(zip(chunks, part, strict=True)) for part in zip(*chunks.values(), strict=True)]
+        return _Batch(len(indices), self._tensor(self._labels[indices]), parts)
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self._pinned else tensor
 
 
-def _skip(skipped: int, limit: int, value: float, step: int) -> int:
-    if skipped >= limit:
+def _skip(result: EpochResult, limit: int, value: float, step: int) -> EpochResult:
+    if result.skipped >= limit:
         raise TrainingError(
-            f"the loss is {value} at step {step}, after {skipped} skipped steps in this epoch (training.skip_limit="
-            f"{limit}); the last complete epoch is saved. Start again from it with a lower learning rate (--set "
-            "optimizer.learning_rate=...) or with --precision 32"
+            f"the loss is {value} at step {step}, after {result.skipped} skipped steps in this epoch "
+            f"(training.skip_limit={limit}); the last complete epoch is saved. Start again from it with a lower "
+            "learning rate (--set optimizer.learning_rate=...) or with --precision 32"
         )
     logger.warning("the loss is %s at step %d: this step is skipped", value, step)
-    return skipped + 1
+    return result._replace(skipped=result.skipped + 1)

@@ -174,7 +174,8 @@ def _choose(precisions: Floats, identities: NDArray[np.int64]) -> dict[Kind, lis
     middle = best[np.argsort(np.abs(np.arange(len(best)) - (len(best) - 1) / 2), kind="stable")]
     taken: set[int] = set()
     chosen: dict[Kind, list[int]] = {"best": [], "worst": [], "median": []}
-    for kind, order in (("best", best), ("worst", best[::-1]), ("median", middle)):
+    orders: list[tuple[Kind, NDArray[np.int64]]] = [("best", best), ("worst", best[::-1]), ("median", middle)]
+    for kind, order in orders:
         share = min(_PER_KIND, -(-len(valid) // 3))
         free = [row for row in order.tolist() if row not in taken]
         chosen[kind] = sorted(_spread(free, identities)[:share], key=order.tolist().index)

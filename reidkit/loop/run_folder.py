@@ -1,6 +1,8 @@
 """The run folder: everything that a report or a resumed run needs, and nothing else."""
 
 import json
+import logging
+import os
 import platform
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,19 +14,21 @@ import numpy as np
 import tomli_w
 import torch
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 
 from reidkit.__about__ import __version__
 from reidkit.datasets import Split
-from reidkit.errors import RunError
+from reidkit.errors import ConfigError, RunError
+from reidkit.loop.checkpoints import has_checkpoint, load_latest, write_checkpoint
 from reidkit.loop.config import RunConfig
+from reidkit.loop.events import append_scalars, event_path
 from reidkit.loop.feature_files import RUN_FEATURES
-from reidkit.loop.files import atomic_write
+from reidkit.loop.files import atomic_write, is_leftover, remove_leftovers, unwritable
+from reidkit.loop.locking import LOCK_NAME, FolderLock, hold
+from reidkit.loop.recipes import resolve_config
 
-__all__ = ["CHECKPOINT_FORMAT", "RunFolder", "environment", "free_run_path", "latest_run_path"]
+__all__ = ["RunFolder", "environment", "latest_run_path", "new_run_path"]
 
-CHECKPOINT_FORMAT = 1
-"""Version of the checkpoint's layout, stored in it."""
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -34,6 +38,8 @@ _PACKAGES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy", "scikit-
 class RunFolder:
     """Reads and writes one run folder.
 
+    `create` and `open` hold it against other processes, until `close` or the end of the process.
+
     Args:
         path: The folder; `create` makes it.
     """
@@ -41,7 +47,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log_file = path / "log.txt"
-        self._events: SummaryWriter | None = None
+        self._checkpoints, self._labels = path / "checkpoints", path / "labels"
+        self._events: Path | None = None
+        self._lock: FolderLock | None = None
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> "RunFolder":
@@ -51,33 +59,51 @@ class RunFolder:
         folder is used again.
 
         Raises:
-            RunError: The folder is used already or cannot be written.
+            RunError: The folder is used already, by a process at work even, or cannot be written.
         """
-        if path.exists() and not _is_unused(path):
-            raise RunError(
-                f"{path} is used already; go on with that run by --resume, or choose another folder with --output"
-            )
+        if os.path.lexists(path) and not _may_be_run(path):
+            raise _used(path)
         try:
-            for folder in (path / "labels", path / "checkpoints"):
-                folder.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made ({error.strerror}); choose another folder with --output") from None
         run = cls(path)
+        run._lock = hold(path)
+        if (path / "metrics.jsonl").exists():
+            run.close()
+            raise _used(path)
         run.save_config(config)
         with atomic_write(path / "environment.json") as file:
             file.write(json.dumps(environment(), indent=2).encode())
+        run._tidy()
         return run
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Open an existing run folder.
+        """Open an existing run folder, and remove what a kill left half-written in it.
 
         Raises:
-            RunError: It is not one.
+            RunError: It is not one, another process works in it, or it cannot be written.
         """
-        if not (path / "config.toml").is_file():
+        if not os.path.isfile(path / "config.toml"):
             raise RunError(f"{path} is not a run folder (it has no config.toml); start a run without --resume")
-        return cls(path)
+        run = cls(path)
+        run._lock = hold(path)
+        run._tidy()
+        return run
+
+    def _tidy(self) -> None:
+        for folder in (self.path, self._labels, self._checkpoints):
+            try:
+                folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise unwritable(folder, error) from error
+            remove_leftovers(folder)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return has_checkpoint(self._checkpoints)
 
     def save_config(self, config: RunConfig) -> None:
         """Write the resolved configuration; `--config` runs it again."""
@@ -90,11 +116,27 @@ class RunFolder:
         Raises:
             RunError: config.toml is damaged or of another version.
         """
+        path = self.path / "config.toml"
         try:
-            with (self.path / "config.toml").open("rb") as file:
-                return RunConfig.model_validate(tomllib.load(file))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / 'config.toml'} cannot be read: {error}") from None
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(
+                f"{path} cannot be read: {error}; bring back a copy of it, or start a new run without --resume"
+            ) from None
+        try:
+            return resolve_config([table])
+        except ConfigError as error:
+            raise RunError(
+                f"{path} has settings that reidkit {__version__} does not take: {error}; resume with the reidkit that "
+                f"wrote it ({self._writer()}), or start a new run without --resume"
+            ) from None
+
+    def _writer(self) -> str:
+        """The version that began the run."""
+        try:
+            return str(json.loads((self.path / "environment.json").read_bytes())["reidkit"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return "unknown"
 
     def restore_history(self, records: Sequence[Record]) -> None:
         """Cut metrics.jsonl back to what the checkpoint knows: a kill can fall between the two."""
@@ -105,21 +147,16 @@ class RunFolder:
         """Add one epoch's line to metrics.jsonl and its figures to the TensorBoard events.
 
         Raises:
-            RunError: The disk is full.
+            RunError: The disk is full, or the folder is gone or cannot be written.
         """
         try:
             with (self.path / "metrics.jsonl").open("ab") as file:
                 file.write(_line(record))
             if self._events is None:
-                self._events = SummaryWriter(str(self.path), purge_step=record["epoch"])
-            for name, value in _figures(record):
-                self._events.add_scalar(name, value, record["epoch"])
-            self._events.flush()
+                self._events = event_path(self.path)
+            append_scalars(self._events, record["epoch"], _figures(record))
         except OSError as error:
-            raise RunError(
-                f"metrics could not be written to {self.path} ({error.strerror}); free some space, then go on with "
-                "--resume"
-            ) from error
+            raise unwritable(self.path / "metrics.jsonl", error) from error
 
     def read_metrics(self) -> list[Record]:
         """The lines of metrics.jsonl."""
@@ -128,7 +165,7 @@ class RunFolder:
 
     def save_labels(self, epoch: int, labels: NDArray[np.int64], paths: Sequence[Path]) -> None:
         """Write one epoch's labels (N,), -1 is noise, with the images' absolute paths, to labels/epoch_NNN.npz."""
-        with atomic_write(self.path / "labels" / f"epoch_{epoch:03d}.npz") as file:
+        with atomic_write(self._labels / f"epoch_{epoch:03d}.npz") as file:
             np.savez_compressed(file, labels=labels, paths=np.array([str(path.resolve()) for path in paths]))
 
     def save_features(self, features: NDArray[np.float32], split: Split) -> None:
@@ -143,52 +180,66 @@ class RunFolder:
             )
 
     def load_labels(self, epoch: int) -> NDArray[np.int64] | None:
-        """The labels (N,) that `save_labels` wrote for an epoch, or None if they are not there."""
-        path = self.path / "labels" / f"epoch_{epoch:03d}.npz"
-        if not path.is_file():
+        """The labels (N,) that `save_labels` wrote for an epoch; None if they are gone or, with a word, damaged."""
+        path = self._labels / f"epoch_{epoch:03d}.npz"
+        try:
+            # numpy leaves a file that it opened itself open if it is damaged.
+            with path.open("rb") as file, np.load(file) as stored:
+                labels: NDArray[np.int64] = stored["labels"]
+        except FileNotFoundError:
             return None
-        with np.load(path) as stored:
-            labels: NDArray[np.int64] = stored["labels"]
+        except Exception as error:  # damaged files raise many kinds
+            logger.warning("%s is damaged (%s); nothing is compared with its labels", path, type(error).__name__)
+            return None
         return labels
 
     def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
-        """Write checkpoints/NAME.pt, tensors and plain values only."""
-        with atomic_write(self.path / "checkpoints" / f"{name}.pt") as file:
-            torch.save({"format": CHECKPOINT_FORMAT, "reidkit": __version__, **state}, file)
-
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The state of the last complete epoch, or None where no epoch was completed.
+        """Write checkpoints/NAME.pt, tensors and plain values only, with a checksum; `last` keeps the one before it.
 
         Raises:
-            RunError: The checkpoint is damaged or of another format.
+            RunError: It cannot be written; all checkpoints are as they were.
         """
-        path = self.path / "checkpoints" / "last.pt"
-        if not path.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged files raise many kinds
-            raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); start the run anew") from error
-        if state.get("format") != CHECKPOINT_FORMAT:
+        write_checkpoint(self._checkpoints, name, state)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The state of the last checkpoint, the one before it if that is damaged, or None where the run never began.
+
+        Raises:
+            RunError: The checkpoints are gone, damaged or of another format.
+        """
+        state = load_latest(self._checkpoints)
+        metrics = self.path / "metrics.jsonl"
+        if state is None and metrics.exists() and metrics.stat().st_size:
             raise RunError(
-                f"{path} has format {state.get('format')!r}, this version reads {CHECKPOINT_FORMAT}; resume with the "
-                f"reidkit that wrote it ({state.get('reidkit', 'unknown')})"
+                f"{self._checkpoints} has neither last.pt nor previous.pt, though {metrics.name} tells of finished "
+                "epochs; bring a checkpoint back, or start a new run without --resume"
             )
         return state
 
     def close(self) -> None:
-        """Finish the TensorBoard events."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        """Let other processes have the folder."""
+        self._events = self._lock = None
 
 
-def free_run_path(parent: Path, name: str) -> Path:
-    """The first of NAME, NAME-2, NAME-3, ... below `parent` that does not exist."""
+def new_run_path(parent: Path, name: str) -> Path:
+    """Make the first of the folders NAME, NAME-2, NAME-3, ... below `parent` that does not exist.
+
+    Two processes never get the same one.
+
+    Raises:
+        RunError: It cannot be made.
+    """
     number = 1
-    while (path := _numbered(parent, name, number)).exists():
-        number += 1
-    return path
+    while True:
+        path = _numbered(parent, name, number)
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            if not os.path.lexists(path):
+                raise unwritable(path, error) from error
+            number += 1
+        else:
+            return path
 
 
 def latest_run_path(parent: Path, name: str) -> Path:
@@ -225,12 +276,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _is_unused(path: Path) -> bool:
-    """Whether a folder is empty, or that of a run which never began."""
+def _may_be_run(path: Path) -> bool:
+    """Whether a folder is that of a run, or holds nothing of anyone's."""
     if not path.is_dir():
         return False
-    began = (path / "metrics.jsonl").exists()
-    return not any(path.iterdir()) or ((path / "config.toml").is_file() and not began)
+    ours = (entry.name == LOCK_NAME or is_leftover(entry) for entry in path.iterdir())
+    return (path / "config.toml").is_file() or all(ours)
+
+
+def _used(path: Path) -> RunError:
+    return RunError(f"{path} is used already; go on with that run by --resume, or choose another folder with --output")
 
 
 def _numbered(parent: Path, name: str, number: int) -> Path:

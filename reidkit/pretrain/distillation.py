@@ -20,7 +20,7 @@ __all__ = ["Distillation", "Projections", "Rates", "StudentAndTeacher"]
 
 logger = logging.getLogger(__name__)
 
-_WATCHED = 10  # every so many steps the outputs are looked at
+_WATCHED = 10  # every so many steps of an epoch, the first one included, the outputs are looked at
 _UNIFORM, _PEAKED, _FLAT = 0.995, 0.01, 1.5
 
 
@@ -44,6 +44,9 @@ class StudentAndTeacher(nn.Module):
             saves the teacher saves it once.
         config: Size of the heads, temperatures, and whether they see the feature after the neck.
     """
+
+    started: Tensor
+    loss: DinoLoss
 
     def __init__(self, student: EmbeddingModel, teacher: EmbeddingModel, config: PretrainConfig) -> None:
         super().__init__()
@@ -87,15 +90,16 @@ class StudentAndTeacher(nn.Module):
 
     def _features(self, model: EmbeddingModel, views: list[Tensor]) -> Tensor:
         features = torch.cat([embed_views(model.backbone, images).float() for images in views])
-        return model.bottleneck(features) if self._neck else features
+        seen: Tensor = model.bottleneck(features) if self._neck else features
+        return seen
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """Move the teacher: parameters <- momentum teacher + (1 - momentum) student (section 3.1)."""
         pairs = ((self.teacher, self.student), (self.teacher_head, self.student_head))
         for follower, leader in pairs:
-            targets, sources = list(follower.parameters()), list(leader.parameters())
-            torch._foreach_lerp_(targets, sources, 1 - momentum)
+            for target, source in zip(follower.parameters(), leader.parameters(), strict=True):
+                target.lerp_(source, 1 - momentum)
 
 
 class Rates:
@@ -182,7 +186,7 @@ class Distillation:
         """Move the centre, by all parts of the batch, and the teacher."""
         self._pair.loss.update(torch.stack(self._means).mean(0, keepdim=True))
         self._pair.follow(self._rates.momentum(self._step))
-        if self._step % _WATCHED == 0:
+        if (self._step - (self._epoch - 1) * self._iterations) % _WATCHED == 0:
             self._watched.append(self._look(outputs))
 
     def figures(self) -> dict[str, float]:

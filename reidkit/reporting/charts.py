@@ -17,6 +17,8 @@ _VISIBLE_DOTS = 40
 """Above this the dots of a line would touch: they show under the pointer only."""
 _MOST_DOTS = 400
 """Above this a line has none, which keeps the page light."""
+_COLOURS = 8
+"""Classes s1 to s8 of the style sheet; a ninth line has the first one's again."""
 
 
 class Series(NamedTuple):
@@ -61,7 +63,8 @@ def line_chart(
     """Lines over epochs.
 
     Args:
-        series: At least one, with at least one finite value; the k-th has the style sheet's class `s<k>`.
+        series: With at least one finite value among them; the k-th has the style sheet's class `s<k>`, even if others
+            have no points.
         label: What the chart shows, for readers who cannot see it.
         span: First and last epoch of the horizontal axis.
         shaded: Epochs to mark with a grey band.
@@ -81,8 +84,8 @@ def line_chart(
     _draw_grid(svg, ticks, up)
     marks = [tick for tick in nice_ticks(first, last, 7, whole=True) if span[0] <= tick <= span[1]]
     _draw_foot(svg, [(across(mark), f"{mark:.0f}") for mark in marks], "epoch")
-    for number, line in enumerate(series, start=1):
-        _draw_line(svg, line, number, across, up)
+    for index, line in enumerate(series):
+        _draw_line(svg, line, index % _COLOURS + 1, across, up)
     return _markup(svg)
 
 
@@ -108,7 +111,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str, foot: str) -> Markup:
         base = 0.0
         for number, (height, tip) in enumerate(zip(bar.parts, bar.tips, strict=True), start=1):
             top = up(base + height)
-            shape = _rect(svg, f"bar s{number}", centre - width / 2, top, width, up(base) - top)
+            shape = _rect(svg, f"bar s{(number - 1) % _COLOURS + 1}", centre - width / 2, top, width, up(base) - top)
             SubElement(shape, "title").text = tip
             base += height
     labels = [(centre, bar.label) for centre, bar in zip(centres, bars, strict=True)]
@@ -178,6 +181,8 @@ def _draw_foot(svg: Element, marks: Sequence[tuple[float, str]], title: str) -> 
 
 
 def _draw_line(svg: Element, line: Series, number: int, across: _Scale, up: _Scale) -> None:
+    if not line.points:
+        return
     finite = [math.isfinite(y) for _, y in line.points]
     places = [f"{across(x):.1f} {up(y):.1f}" if math.isfinite(y) else "" for x, y in line.points]
     verbs = ["M", *("L" if known else "M" for known, _ in pairwise(finite))]

@@ -1,7 +1,7 @@
-"""Which charts the page shows, from the epochs and the clusters of a run."""
+"""Which charts the page shows, from the epochs and the clusters of one or several runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +12,9 @@ from reidkit.reporting.charts import Bar, Series, bar_chart, line_chart
 from reidkit.reporting.run import Epoch
 from reidkit.reporting.wording import count, duration
 
-__all__ = ["Figure", "curves", "size_histogram", "stages"]
+__all__ = ["Figure", "compared_curves", "curves", "shaded", "size_histogram", "stages", "unrecorded"]
 
-_STAGES = ("extract", "cluster", "train", "evaluate")
+_STAGES = ("extract", "cluster", "label", "train", "evaluate")
 _MOST_BINS = 24
 
 
@@ -24,23 +24,88 @@ class Figure(NamedTuple):
     title: str
     keys: list[str]
     """Names of the colours, in the order of the style sheet's classes; none where the title says it all."""
-    drawing: Markup | None
-    """An `svg` element, or None where nothing was recorded."""
+    drawing: Markup
+    """An `svg` element."""
+
+
+class _Plot(NamedTuple):
+    """What one chart shows."""
+
+    title: str
+    names: Mapping[str, str]
+    """Name of a figure or of the clustering's quality -> name of its line."""
+    text: str = "{:,.4g}"
+    scale: float = 1.0
+    clustered: bool = False
+    """Leave out the epochs without clusters."""
+    expected: bool = False
+    """Say so where it was not recorded."""
+
+
+_ACCURACY = _Plot("Accuracy on the target, %", {"mAP": "mAP", "rank1": "Rank-1"}, "{:.1f} %", expected=True)
+_PLOTS = (
+    _ACCURACY,
+    _Plot("Loss", {"loss": "loss"}, expected=True),
+    _Plot("Clusters", {"clusters": "clusters"}, "{:,.0f}", clustered=True, expected=True),
+    _Plot("Noise, % of the images", {"noise": "noise"}, "{:.1f} %", scale=100, clustered=True, expected=True),
+    _Plot("Agreement with the epoch before, ARI", {"stability": "ARI"}, "{:.3f}"),
+    _Plot("Silhouette of the clusters", {"silhouette": "silhouette"}, "{:.3f}"),
+    _Plot("Cameras in a cluster", {"cameras_per_cluster": "cameras"}, "{:.2f}"),
+    _Plot("Learning rate", {"learning_rate": "learning rate"}, "{:.3g}", expected=True),
+)
+_IN_THE_TABLE = {"epoch", "rank5", "rank10", "mINP", "images", "skipped"}
+_IN_THE_HISTOGRAM = "cluster_sizes/"
 
 
 def curves(epochs: Sequence[Epoch]) -> list[Figure]:
-    """Accuracy, loss, clusters, noise, learning rate and time over the epochs.
+    """Whatever was recorded, over the epochs: accuracy, loss, clusters, their quality, learning rate, time; and others.
 
-    Clusters and noise leave out the epochs in which every image was a class of its own; all curves shade them.
+    A finite number of a name that is not known here gets a curve of its own. Clusters and noise leave out the epochs in
+    which every image was a class of its own; all curves shade them, where there are others.
     """
-    return [
-        _curve("Accuracy on the target, %", epochs, {"mAP": "mAP", "rank1": "Rank-1"}, text="{:.1f} %"),
-        _curve("Loss", epochs, {"loss": "loss"}),
-        _curve("Clusters", epochs, {"clusters": "clusters"}, text="{:,.0f}", clustered=True),
-        _curve("Noise, % of the images", epochs, {"noise": "noise"}, text="{:.1f} %", scale=100, clustered=True),
-        _curve("Learning rate", epochs, {"learning_rate": "learning rate"}, text="{:.3g}"),
-        _times(epochs),
+    figures = []
+    for plot in _plots(epochs):
+        lines = [Series(caption, _points(epochs, name, plot), plot.text) for name, caption in plot.names.items()]
+        lines = [line for line in lines if _drawable(line)]
+        if lines:
+            label = f"{plot.title}, over the epochs"
+            drawing = line_chart(lines, label=label, span=_span(epochs), shaded=shaded(epochs))
+            figures.append(Figure(plot.title, [line.name for line in lines] if len(plot.names) > 1 else [], drawing))
+    return [*figures, *_times(epochs)]
+
+
+def compared_curves(runs: Mapping[str, Sequence[Epoch]]) -> list[Figure]:
+    """The same figures of several runs, a line for each run by its name; one chart for each figure."""
+    every = [epoch for epochs in runs.values() for epoch in epochs]
+    accuracy = (_ACCURACY._replace(title=f"{line}, %", names={name: line}) for name, line in _ACCURACY.names.items())
+    plots = [*accuracy, *(plot for plot in _plots(every) if plot is not _ACCURACY)]
+    figures = []
+    for plot in plots:
+        (name,) = plot.names
+        lines = [Series(run, _points(epochs, name, plot), plot.text) for run, epochs in runs.items()]
+        figures += _compared(plot.title, lines, every)
+    times = [
+        Series(run, [(epoch.number, sum(epoch.seconds.values())) for epoch in epochs if epoch.seconds], "{:,.1f} s")
+        for run, epochs in runs.items()
     ]
+    return [*figures, *_compared("Time of an epoch, s", times, every)]
+
+
+def unrecorded(epochs: Sequence[Epoch]) -> list[str]:
+    """Titles of the charts that one would expect and that have nothing to show."""
+    missing = []
+    for plot in _PLOTS:
+        lines = [Series(name, _points(epochs, name, plot)) for name in plot.names]
+        if plot.expected and not any(_drawable(line) for line in lines):
+            missing.append(plot.title)
+    return missing
+
+
+def shaded(epochs: Sequence[Epoch]) -> list[int]:
+    """Epochs that trained with every image as a class of its own, in a run that does otherwise in others."""
+    if not any(epoch.kind == "clusters" for epoch in epochs):
+        return []
+    return [epoch.number for epoch in epochs if epoch.kind == "instances"]
 
 
 def size_histogram(sizes: NDArray[np.int64]) -> Figure:
@@ -73,42 +138,53 @@ def stages(epochs: Sequence[Epoch]) -> list[str]:
     return [*(name for name in _STAGES if name in occurring), *(name for name in occurring if name not in _STAGES)]
 
 
-def _curve(
-    title: str,
-    epochs: Sequence[Epoch],
-    names: dict[str, str],
-    *,
-    text: str = "{:,.4g}",
-    scale: float = 1.0,
-    clustered: bool = False,
-) -> Figure:
-    """One line for each figure in `names`, called by its value; None instead of a drawing where none was recorded."""
-    lines = [Series(caption, _points(epochs, name, scale, clustered), text) for name, caption in names.items()]
-    lines = [line for line in lines if any(math.isfinite(y) for _, y in line.points)]
-    if not lines:
-        return Figure(title, [], None)
-    drawing = line_chart(
-        lines,
-        label=f"{title}, over the epochs",
-        span=(epochs[0].number, epochs[-1].number),
-        shaded=[epoch.number for epoch in epochs if epoch.kind == "instances"],
-    )
-    return Figure(title, [line.name for line in lines] if len(names) > 1 else [], drawing)
+def _plots(epochs: Sequence[Epoch]) -> list[_Plot]:
+    """The known plots, and one for each other name that occurs."""
+    known = _IN_THE_TABLE.union(*(plot.names for plot in _PLOTS))
+    names = dict.fromkeys(name for epoch in epochs for name in _values(epoch))
+    others = [name for name in names if name not in known and not name.startswith(_IN_THE_HISTOGRAM)]
+    plots = [_Plot(_words(name), {name: _words(name)}) for name in others]
+    return [*_PLOTS, *plots]
 
 
-def _points(epochs: Sequence[Epoch], name: str, scale: float, clustered: bool) -> list[tuple[float, float]]:
-    """Values by epoch; NaN, which interrupts the line, in epochs without clusters if `clustered` asks for them."""
+def _words(name: str) -> str:
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _values(epoch: Epoch) -> dict[str, float]:
+    return epoch.quality | epoch.figures
+
+
+def _points(epochs: Sequence[Epoch], name: str, plot: _Plot) -> list[tuple[float, float]]:
+    """Values by epoch; NaN, which interrupts the line, in epochs without clusters if the plot leaves them out."""
     return [
-        (epoch.number, math.nan if clustered and epoch.kind != "clusters" else scale * epoch.figures[name])
+        (epoch.number, math.nan if plot.clustered and epoch.kind != "clusters" else plot.scale * _values(epoch)[name])
         for epoch in epochs
-        if name in epoch.figures
+        if name in _values(epoch)
     ]
 
 
-def _times(epochs: Sequence[Epoch]) -> Figure:
+def _drawable(line: Series) -> bool:
+    return any(math.isfinite(y) for _, y in line.points)
+
+
+def _span(epochs: Sequence[Epoch]) -> tuple[float, float]:
+    numbers = [epoch.number for epoch in epochs]
+    return min(numbers), max(numbers)
+
+
+def _compared(title: str, lines: list[Series], epochs: Sequence[Epoch]) -> list[Figure]:
+    """One chart, or none where no run has a value; a run without one keeps its colour."""
+    if not any(_drawable(line) for line in lines):
+        return []
+    return [Figure(title, [], line_chart(lines, label=f"{title}, over the epochs", span=_span(epochs)))]
+
+
+def _times(epochs: Sequence[Epoch]) -> list[Figure]:
     names = stages(epochs)
     if not names:
-        return Figure("Time", [], None)
+        return []
     longest = max(sum(epoch.seconds.values()) for epoch in epochs)
     unit, size = ("s", 1) if longest < 600 else ("min", 60) if longest < 36_000 else ("h", 3600)
     bars = []
@@ -117,4 +193,4 @@ def _times(epochs: Sequence[Epoch]) -> Figure:
         tips = [f"epoch {epoch.number}: {name} {duration(time)}" for name, time in zip(names, seconds, strict=True)]
         bars.append(Bar(str(epoch.number), [time / size for time in seconds], tips))
     title = f"Time by stage, {unit}"
-    return Figure(title, names, bar_chart(bars, label=f"{title}, over the epochs", foot="epoch"))
+    return [Figure(title, names, bar_chart(bars, label=f"{title}, over the epochs", foot="epoch"))]

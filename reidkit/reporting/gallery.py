@@ -1,105 +1,173 @@
-"""Pictures of clusters, small enough to lie inside the page."""
+"""Pictures of clusters: the largest, and those that deserve a doubt."""
 
-import base64
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reidkit.reporting.groups import (
+    Clusters,
+    MergeSuspect,
+    SplitSuspect,
+    camera_entropy,
+    suspected_merges,
+    suspected_splits,
+)
+from reidkit.reporting.known import Integers, Known
 from reidkit.reporting.run import Clustering
+from reidkit.reporting.thumbnails import Album, Thumbnail
+from reidkit.reporting.wording import count
 
-__all__ = ["Gallery", "Thumbnail", "Tile", "make_gallery"]
+__all__ = ["Group", "Tile", "make_groups", "make_largest", "make_noise"]
 
 LARGEST = 12
 PER_CLUSTER = 10
 NOISE = 20
 
-_BOX = (96, 160)
-"""Most width and height of a thumbnail in pixels; the page shows it at about half of that, sharp on dense screens."""
-_QUALITY = 75
-
-
-class Thumbnail(NamedTuple):
-    """One small picture."""
-
-    name: str
-    """File name of the image."""
-    source: str
-    """JPEG as a data URI; empty if the image is gone or unreadable."""
-    problem: str
-    """Why there is no picture, otherwise empty."""
+_OTHERS = 6
+"""Clusters shown in each of the other groups."""
+_PER_HALF = 6
 
 
 class Tile(NamedTuple):
-    """One cluster, or the noise, in pictures."""
+    """One cluster, a pair of them, or the noise, in pictures."""
 
     title: str
-    size: int
-    """Images that belong to it; the thumbnails are a sample of them."""
-    thumbnails: list[Thumbnail]
+    details: list[str]
+    """A few words each: size, similarity, what the identities say."""
+    strips: list[list[Thumbnail]]
+    """Samples of its images; two where it is a question of two."""
 
 
-class Gallery(NamedTuple):
-    """What the clustering found, in pictures."""
+class Group(NamedTuple):
+    """Clusters that are shown for one reason."""
 
-    clusters: list[Tile]
-    """The largest, in descending order of size."""
-    noise: Tile | None
-    """None if no image is noise."""
-
-    @property
-    def thumbnails(self) -> list[Thumbnail]:
-        """All of them, in the order of the page."""
-        tiles = self.clusters if self.noise is None else [*self.clusters, self.noise]
-        return [thumbnail for tile in tiles for thumbnail in tile.thumbnails]
+    name: str
+    meaning: str
+    """One sentence."""
+    tiles: list[Tile]
+    more: str
+    """How many there are beyond those shown, or empty."""
 
 
-def make_gallery(clustering: Clustering) -> Gallery:
-    """Show the 12 largest clusters by up to 10 images each, and up to 20 noise images.
+def make_largest(clustering: Clustering, album: Album) -> Group:
+    """The 12 largest clusters by up to 10 images each.
 
-    Where there are more, the images are taken at even distances from the list: neighbours in it are often
-    consecutive frames.
+    Where there are more, the images are taken at even distances from the list: neighbours in it are often consecutive
+    frames.
     """
     labels, sizes = clustering.clusters
-    largest = np.argsort(-sizes, kind="stable")[:LARGEST]
-    clusters = [
-        _tile(clustering, f"Cluster {labels[index]}", clustering.labels == labels[index], PER_CLUSTER)
-        for index in largest
+    tiles = [
+        Tile(
+            f"Cluster {labels[index]}",
+            [count(int(sizes[index]), "image")],
+            [_pictures(clustering, np.flatnonzero(clustering.labels == labels[index]), PER_CLUSTER, album)],
+        )
+        for index in np.argsort(-sizes, kind="stable")[:LARGEST].tolist()
     ]
-    noise = _tile(clustering, "Noise", clustering.labels < 0, NOISE) if clustering.noise else None
-    return Gallery(clusters, noise)
+    return Group("The largest clusters", "", tiles, _more(len(labels), len(tiles)))
 
 
-def make_thumbnail(path: Path) -> Thumbnail:
-    """Shrink one image; one that cannot be shown says why."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            # JPEG decoders shrink by powers of two for free.
-            image.draft("RGB", (2 * _BOX[0], 2 * _BOX[1]))
-            picture = image.convert("RGB")
-        picture.thumbnail(_BOX)
-        encoded = BytesIO()
-        picture.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return Thumbnail(path.name, "", "gone")
-    # Pillow's decoders raise many kinds of errors on damaged files; each means the same here.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return Thumbnail(path.name, "", "unreadable")
-    data = base64.b64encode(encoded.getvalue()).decode("ascii")
-    return Thumbnail(path.name, f"data:image/jpeg;base64,{data}", "")
+def make_noise(clustering: Clustering, album: Album) -> Tile | None:
+    """Up to 20 images without a cluster; None if there are none."""
+    if not clustering.noise:
+        return None
+    pictures = _pictures(clustering, np.flatnonzero(clustering.labels < 0), NOISE, album)
+    return Tile("Noise", [count(clustering.noise, "image")], [pictures])
 
 
-def _tile(clustering: Clustering, title: str, members: NDArray[np.bool_], most: int) -> Tile:
-    indexes = np.flatnonzero(members)
-    chosen: Sequence[int] = indexes[_evenly(len(indexes), most)].tolist()
-    return Tile(title, len(indexes), [make_thumbnail(Path(clustering.paths[index])) for index in chosen])
+def make_groups(clustering: Clustering, known: Known, album: Album) -> list[Group]:
+    """The tightest, the loosest and the most mixed clusters, and those suspected of being two or a part of one."""
+    clusters = Clusters(clustering, known)
+    several = np.flatnonzero(clusters.sizes > 1)
+    rising = several[np.argsort(clusters.cohesion[several], kind="stable")]
+    entropy = camera_entropy(clusters)
+    mixed = [index for index in np.argsort(-entropy, kind="stable").tolist() if entropy[index] > 0]
+
+    def tiles(chosen: Sequence[int]) -> list[Tile]:
+        return [_tile(clustering, clusters, entropy, index, album) for index in chosen[:_OTHERS]]
+
+    merges, splits = suspected_merges(clusters, _OTHERS), suspected_splits(clusters, _OTHERS)
+    groups = [
+        Group("The tightest clusters", "Their images are the most alike.", tiles(rising[::-1].tolist()), ""),
+        Group("The loosest clusters", "Their images are the least alike.", tiles(rising.tolist()), ""),
+        Group(
+            "The most mixed in cameras",
+            "What clustering across cameras is for: one individual, seen from many sides.",
+            tiles(mixed),
+            _more(len(mixed), min(len(mixed), _OTHERS)),
+        ),
+        Group(
+            "Suspected merges",
+            "Clusters that gain most by being cut in two along their main direction: two individuals in one?",
+            [_merge_tile(clustering, clusters, merge, album) for merge in merges],
+            "",
+        ),
+        Group(
+            "Suspected splits",
+            "Pairs of clusters nearly as alike as the looser one's own images: one individual in two?",
+            [_split_tile(clustering, clusters, split, album) for split in splits],
+            "",
+        ),
+    ]
+    return [group for group in groups if group.tiles]
 
 
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    """At most `most` of the positions 0 to count - 1, at even distances."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+def _tile(clustering: Clustering, clusters: Clusters, entropy: NDArray[np.float64], index: int, album: Album) -> Tile:
+    rows = clusters.members[index]
+    cameras = clusters.known.cameras[rows]
+    details = [count(len(rows), "image"), f"similarity {clusters.cohesion[index]:.2f}"]
+    seen = len(np.unique(cameras[cameras >= 0]))
+    details += [f"{count(seen, 'camera')}, {entropy[index]:.1f} bits"] if seen else []
+    details += _identities(clusters.known.identities[rows])
+    return Tile(f"Cluster {clusters.labels[index]}", details, [_pictures(clustering, rows, PER_CLUSTER, album)])
+
+
+def _merge_tile(clustering: Clustering, clusters: Clusters, merge: MergeSuspect, album: Album) -> Tile:
+    rows = clusters.members[merge.cluster]
+    details = [
+        count(len(rows), "image"),
+        f"similarity {merge.within:.2f} in each half, {merge.between:.2f} across",
+        *_identities(clusters.known.identities[rows]),
+    ]
+    strips = [_pictures(clustering, half, _PER_HALF, album) for half in merge.halves]
+    return Tile(f"Cluster {clusters.labels[merge.cluster]}", details, strips)
+
+
+def _split_tile(clustering: Clustering, clusters: Clusters, split: SplitSuspect, album: Album) -> Tile:
+    pair = [clusters.members[index] for index in (split.first, split.second)]
+    first, second = (int(clusters.labels[index]) for index in (split.first, split.second))
+    details = [
+        f"{len(pair[0])} and {count(len(pair[1]), 'image')}",
+        f"similarity {split.within:.2f} in the looser, {split.between:.2f} across",
+        *_identities(clusters.known.identities[np.concatenate(pair)]),
+    ]
+    return Tile(
+        f"Clusters {first} and {second}",
+        details,
+        [_pictures(clustering, rows, _PER_HALF, album) for rows in pair],
+    )
+
+
+def _identities(identities: Integers) -> list[str]:
+    """What is known of whom the images show."""
+    known = identities[identities >= 0]
+    if not known.size:
+        return []
+    number = len(np.unique(known))
+    return ["1 identity" if number == 1 else f"{number} identities"]
+
+
+def _pictures(clustering: Clustering, rows: Integers, most: int, album: Album) -> list[Thumbnail]:
+    chosen: Sequence[int] = rows[_evenly(len(rows), most)].tolist()
+    return album.add_all([clustering.paths[index] for index in chosen])
+
+
+def _evenly(number: int, most: int) -> Integers:
+    """At most `most` of the positions 0 to number - 1, at even distances."""
+    return np.linspace(0, number - 1, min(number, most)).round().astype(np.int64)
+
+
+def _more(number: int, shown: int) -> str:
+    return f"{count(number - shown, 'more cluster')} not shown" if number > shown else ""

@@ -10,6 +10,9 @@ from reidkit.reporting.wording import count, duration, percent
 
 __all__ = ["Card", "headline", "progress"]
 
+_WITHOUT_CLUSTERS = ("pretrain", "supervised")
+"""Modes whose labels are no clusters."""
+
 
 class Card(NamedTuple):
     """One headline figure."""
@@ -22,14 +25,14 @@ class Card(NamedTuple):
 
 
 def headline(run: Run) -> list[Card]:
-    """MAP, Rank-1, mAP on other data sets, clusters, noise and time of a run."""
+    """MAP, Rank-1, mAP on other data sets, clusters and noise (or the loss, in modes without clusters) and time."""
     clustered = [epoch for epoch in run.epochs if epoch.kind == "clusters"]
+    clusters = [_clusters(clustered, run.clustering), _noise(clustered, run.clustering)]
     return [
         _accuracy(run.epochs, "mAP", "mAP"),
         _accuracy(run.epochs, "rank1", "Rank-1"),
         *_others(run.epochs),
-        _clusters(clustered, run.clustering),
-        _noise(clustered, run.clustering),
+        *(clusters if run.config.get("mode") not in _WITHOUT_CLUSTERS else [_loss(run.epochs)]),
         _time(run.epochs),
     ]
 
@@ -101,6 +104,15 @@ def _noise(clustered: list[Epoch], clustering: Clustering | None) -> Card:
     if clustering is not None and clustering.epoch == last.number:
         details.append(f"{clustering.noise:,} of {count(len(clustering.labels), 'image')}")
     return Card("Noise", percent(last.figures["noise"]), details)
+
+
+def _loss(epochs: list[Epoch]) -> Card:
+    losses = {epoch.number: epoch.figures["loss"] for epoch in epochs if "loss" in epoch.figures}
+    if not losses:
+        return Card("Loss", "—", ["not trained yet"])
+    first, last = min(losses), max(losses)
+    details = [f"in epoch {last}"] + ([f"{losses[first]:.3f} in epoch {first}"] if first < last else [])
+    return Card("Loss", f"{losses[last]:.3f}", details)
 
 
 def _time(epochs: list[Epoch]) -> Card:

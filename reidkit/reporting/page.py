@@ -1,70 +1,60 @@
 """The report: one HTML file that needs nothing but a browser."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reidkit.__about__ import __version__
-from reidkit.reporting.figures import curves, size_histogram
-from reidkit.reporting.gallery import Gallery, make_gallery
+from reidkit.reporting.attention import make_attention_maps
+from reidkit.reporting.cameras import camera_confusion
+from reidkit.reporting.feature_map import make_feature_map
+from reidkit.reporting.figures import curves, shaded, size_histogram, unrecorded
+from reidkit.reporting.gallery import make_groups, make_largest, make_noise
 from reidkit.reporting.headline import headline, progress
+from reidkit.reporting.known import Known, read_known
+from reidkit.reporting.rank_lists import make_rank_lists
+from reidkit.reporting.rendering import write_page
 from reidkit.reporting.run import Clustering, Epoch, Run, read_run
 from reidkit.reporting.tables import epoch_table, sections
+from reidkit.reporting.thumbnails import Album
 from reidkit.reporting.wording import count
 
 __all__ = ["write_report"]
 
-_MODES = {"usl": "USL", "uda": "UDA", "supervised": "Supervised training"}
 
-
-def write_report(run_folder: Path) -> Path:
-    """Write report.html into a run folder: one self-contained page about what the run did and found.
+def write_report(run_folder: Path, path: Path | None = None) -> Path:
+    """Write one self-contained page about what a run did and found.
 
     It shows the headline figures, curves, the clusters of the last epoch that trained on clusters (in pictures where
-    the images are still there), every epoch, all settings and the environment. The run may be unfinished; what is
-    missing or damaged is said on the page. All images lie inside it, no script is used, nothing is fetched, and every
-    name is escaped.
+    the images are still there): the largest, tightest, loosest, the most mixed in cameras, suspected merges and splits;
+    the noise, a map of the features, the cameras that meet in clusters, rank lists of queries, attention maps, every
+    epoch, all settings and the environment. The run may be unfinished; what is missing, damaged or cannot be known is
+    said on the page. All images lie inside it, nothing is fetched, every name is escaped, and its one script only shows
+    the map's images under the pointer.
 
     Args:
         run_folder: The folder that a training command printed as its run folder.
+        path: The page; None is report.html in the run folder. An older page there is replaced in one step.
 
     Returns:
-        The page's path, run_folder / "report.html"; an older page there is replaced in one step.
+        The page's path.
 
     Raises:
-        RunError: The folder is no run folder, or it cannot be written.
+        RunError: The folder is no run folder, or the page cannot be written.
     """
-    from reidkit.loop.files import atomic_write  # the loop's room loads torch
-
-    html = _render(read_run(run_folder))
-    path = run_folder / "report.html"
-    with atomic_write(path) as file:
-        # File names that are not valid Unicode keep a question mark for each such byte.
-        file.write(html.encode("utf-8", "replace"))
+    run = read_run(run_folder)
+    path = path or run_folder / "report.html"
+    write_page(path, "report.html.j2", _content(run))
     return path
-
-
-def _render(run: Run) -> str:
-    environment = Environment(
-        loader=PackageLoader("reidkit.reporting", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html.j2").render(_content(run))
 
 
 def _content(run: Run) -> dict[str, Any]:
     """What the template shows, by its names there."""
     finished, state = progress(run)
-    clustering = run.clustering
-    gallery = make_gallery(clustering) if clustering else None
+    clustering, album = run.clustering, Album()
+    known = read_known(run.folder, clustering) if clustering else "There are no clusters yet."
     return {
-        "title": _title(run),
+        "title": run.title,
         "folder": run.folder.resolve().name,
         "finished": finished,
         "state": state,
@@ -73,25 +63,55 @@ def _content(run: Run) -> dict[str, Any]:
         "notes": [*run.notes, *_skipped_steps(run.epochs)],
         "cards": headline(run),
         "curves": curves(run.epochs),
-        "shaded": any(epoch.kind == "instances" for epoch in run.epochs),
-        "clustering": _describe(clustering) if clustering else None,
-        "histogram": size_histogram(clustering.clusters[1]) if clustering and gallery and gallery.clusters else None,
-        "gallery": gallery if gallery and any(thumbnail.source for thumbnail in gallery.thumbnails) else None,
-        "absent": _absent(gallery) if gallery else "",
+        "unrecorded": _unrecorded(run.epochs),
+        "shaded": bool(shaded(run.epochs)),
+        **_clusters(clustering, known, album),
+        "lists": make_rank_lists(run.folder, album),
+        "attention": make_attention_maps(run.folder, clustering.paths if clustering else [], album),
+        "absent": album.absent,
         "table": epoch_table(run.epochs),
         "settings": sections(run.config, "run"),
         "environment": sections(run.environment, "system"),
-        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "version": __version__,
     }
 
 
-def _title(run: Run) -> str:
-    """Mode and target; of a target that is a folder, its name."""
-    mode, target = run.config.get("mode"), run.setting("data", "target", str)
-    if not isinstance(mode, str) or target is None:
-        return run.folder.resolve().name
-    return f"{_MODES.get(mode, mode)} on {Path(target).name or target}"
+def _clusters(clustering: Clustering | None, known: Known | str, album: Album) -> dict[str, Any]:
+    """What there is to show of the clusters, as far as it is known."""
+    shown: dict[str, Any] = {"clustering": None, "histogram": None, "noise": None, "groups": [], "feature_map": None}
+    if clustering is None:
+        why = "There are no clusters yet, so nothing to show."
+        return shown | {"no_map": why, "cameras": why}
+    sizes = clustering.clusters[1]
+    shown |= {"clustering": _describe(clustering), "histogram": size_histogram(sizes) if len(sizes) else None}
+    noise, groups = make_noise(clustering, album), [make_largest(clustering, album)]
+    if isinstance(known, Known):
+        groups += make_groups(clustering, known, album)
+    if not album.empty:
+        shown |= {"noise": noise, "groups": [group for group in groups if group.tiles]}
+    if not isinstance(known, Known):
+        return shown | {"doubt": "", "no_map": known, "cameras": f"{known} Cameras are stored with the features."}
+    return shown | {
+        "doubt": _doubt(known),
+        "feature_map": make_feature_map(clustering, known),
+        "no_map": "Fewer than three images are no map.",
+        "cameras": camera_confusion(clustering.labels, known.cameras),
+    }
+
+
+def _unrecorded(epochs: list[Epoch]) -> str:
+    missing = unrecorded(epochs)
+    if not missing:
+        return ""
+    text = f"Not recorded: {'; '.join(missing)}."
+    if any("mAP" in epoch.figures for epoch in epochs):
+        return text
+    return f"{text} Without an evaluation on labelled query and gallery images, mAP and Rank-1 cannot be known."
+
+
+def _doubt(known: Known) -> str:
+    if (known.identities >= 0).any():
+        return "Where the identities of training images are known, the number of them in a cluster is given."
+    return "The identities of the training images are unknown, so whether a suspicion is right cannot be known."
 
 
 def _skipped_steps(epochs: list[Epoch]) -> list[str]:
@@ -109,14 +129,3 @@ def _describe(clustering: Clustering) -> str:
         f"Epoch {clustering.epoch}: {images} fell into {count(len(labels), 'cluster')} {spread}; "
         f"{clustering.noise:,} were noise."
     )
-
-
-def _absent(gallery: Gallery) -> str:
-    """Says which pictures are missing, empty if none is."""
-    missing = [thumbnail for thumbnail in gallery.thumbnails if thumbnail.problem]
-    if not missing:
-        return ""
-    gone = sum(thumbnail.problem == "gone" for thumbnail in missing)
-    causes = [f"{gone:,} no longer where the run found them"] if gone else []
-    causes += [f"{len(missing) - gone:,} unreadable"] if gone < len(missing) else []
-    return f"{len(missing):,} of {len(gallery.thumbnails):,} images cannot be shown: {', '.join(causes)}."

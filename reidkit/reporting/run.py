@@ -18,6 +18,8 @@ __all__ = ["Clustering", "Epoch", "Run", "read_run"]
 
 Value = TypeVar("Value")
 
+_MODES = {"usl": "USL", "uda": "UDA", "supervised": "Supervised training", "pretrain": "Pre-training"}
+
 _UNREADABLE = "is missing or cannot be opened"
 
 
@@ -34,6 +36,8 @@ class Epoch:
     """Time by stage."""
     others: dict[str, float] = field(default_factory=dict)
     """mAP in per cent on other data sets, by name: before the target's first epoch and at the end of UDA."""
+    quality: dict[str, float] = field(default_factory=dict)
+    """Figures of the clustering by name: stability, silhouette, cameras_per_cluster, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,14 @@ class Run:
     """Of the last epoch that trained on clusters and whose labels are readable."""
     notes: list[str]
     """What is missing or damaged, one sentence each."""
+
+    @property
+    def title(self) -> str:
+        """Mode and target; of a target that is a folder, its name."""
+        mode, target = self.config.get("mode"), self.setting("data", "target", str)
+        if not isinstance(mode, str) or target is None:
+            return self.folder.resolve().name
+        return f"{_MODES.get(mode, mode)} on {Path(target).name or target}"
 
     def setting(self, section: str, name: str, kind: type[Value]) -> Value | None:
         """One setting, or None where the configuration has none of this kind."""
@@ -144,13 +156,14 @@ def _parse_epoch(line: bytes) -> Epoch | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
         return None
-    seconds = record.get("seconds")
+    seconds, quality = record.get("seconds"), record.get("quality")
     return Epoch(
         number=record["epoch"],
         kind=str(record.get("labels", "")),
         figures=_numbers(record),
         seconds=_numbers(seconds) if isinstance(seconds, dict) else {},
         others=_others(record.get("others")),
+        quality=_numbers(quality) if isinstance(quality, dict) else {},
     )
 
 

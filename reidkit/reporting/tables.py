@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from reidkit.reporting.figures import stages
 from reidkit.reporting.run import Epoch
 
-__all__ = ["EpochTable", "Row", "Section", "epoch_table", "sections"]
+__all__ = ["EpochTable", "Row", "Section", "epoch_table", "flatten", "sections"]
 
 _COLUMNS = {
     "mAP": ("mAP", "{:.1f}", 1),
@@ -70,14 +70,15 @@ def epoch_table(epochs: Sequence[Epoch]) -> EpochTable:
 def sections(table: Mapping[str, Any], rest: str) -> list[Section]:
     """A nested table as flat sections, those of plain values first under the name `rest`."""
     plain = [(name, _text(value)) for name, value in table.items() if not isinstance(value, dict)]
-    nested = [Section(name, list(_flat(value))) for name, value in table.items() if isinstance(value, dict)]
+    nested = [Section(name, flatten(value)) for name, value in table.items() if isinstance(value, dict)]
     return [*([Section(rest, plain)] if plain else []), *(section for section in nested if section.settings)]
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested table as names, joined by dots, and values as text."""
     found: list[tuple[str, str]] = []
     for name, value in table.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", _text(value))]
+        found += flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", _text(value))]
     return found
 
 

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +48,9 @@ def kept_of(row: int, query: Split, gallery: Split) -> NDArray[np.int64]:
 
 
 @pytest.fixture(params=[128 * 2**20, 4000], ids=["one block", "many blocks"])
-def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The similarities at once, or a few queries at a time."""
     monkeypatch.setattr(module, "_BLOCK_BYTES", request.param)
-    yield
 
 
 @pytest.mark.usefixtures("blocks")
@@ -68,9 +67,14 @@ def test_every_query_is_scored_as_scikit_learn_does(tmp_path: Path, seed: int) -
         right = gallery.identities[kept] == query.identities[row]
         expected = average_precision_score(right, similarity[row, kept]) if right.any() else np.nan
         np.testing.assert_allclose(precision, expected, atol=1e-6)
-    labels = {"query_ids": query.identities, "gallery_ids": gallery.identities}
-    cameras = {"query_cameras": query.cameras, "gallery_cameras": gallery.cameras}
-    whole = evaluate_ranking(query_features, gallery_features, **labels, **cameras)
+    whole = evaluate_ranking(
+        query_features,
+        gallery_features,
+        query_ids=query.identities,
+        gallery_ids=gallery.identities,
+        query_cameras=query.cameras,
+        gallery_cameras=gallery.cameras,
+    )
     assert np.nanmean(found.average_precisions) == pytest.approx(whole.mAP, abs=1e-6)
 
 
@@ -184,6 +188,6 @@ def test_what_does_not_fit_is_damaged(tmp_path: Path, name: str, value: NDArray[
     save_rankings(RunFolder(tmp_path), *scene(1))
     with np.load(tmp_path / RANKINGS) as stored:
         arrays = dict(stored)
-    np.savez(tmp_path / RANKINGS, **(arrays | {name: value}))  # type: ignore[arg-type]  # numpy's stubs mean a flag
+    np.savez(tmp_path / RANKINGS, **(arrays | {name: value}))
     with pytest.raises(RunError, match="is damaged"):
         read_rankings(tmp_path)

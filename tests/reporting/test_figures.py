@@ -4,7 +4,7 @@ from xml.etree.ElementTree import Element, fromstring
 import numpy as np
 import pytest
 
-from reidkit.reporting.figures import Figure, curves, size_histogram, stages
+from reidkit.reporting.figures import Figure, compared_curves, curves, size_histogram, stages, unrecorded
 from reidkit.reporting.run import Epoch
 
 
@@ -13,7 +13,6 @@ def _epoch(number: int, kind: str = "clusters", **figures: float) -> Epoch:
 
 
 def _drawn(figure: Figure) -> Element:
-    assert figure.drawing is not None
     return fromstring(figure.drawing)
 
 
@@ -46,14 +45,50 @@ def test_curves_show_what_was_recorded() -> None:
 def test_epochs_without_clusters_are_shaded() -> None:
     kinds = ["instances", "clusters", "instances", "clusters"]
     epochs = [_epoch(number, kind, loss=1.0) for number, kind in enumerate(kinds, start=1)]
-    shades = [box for box in _drawn(curves(epochs)[1]).iter("rect") if box.get("class") == "shade"]
+    shades = [box for box in _drawn(curves(epochs)[0]).iter("rect") if box.get("class") == "shade"]
     assert len(shades) == 2
 
 
+def test_without_clusters_nothing_is_shaded() -> None:
+    epochs = [_epoch(number, "instances", loss=1.0) for number in (1, 2)]
+    assert not [box for box in _drawn(curves(epochs)[0]).iter("rect") if box.get("class") == "shade"]
+
+
 def test_what_was_not_recorded_is_not_drawn() -> None:
-    assert [figure.drawing for figure in curves([])] == [None] * 6
-    figures = curves([_epoch(1, loss=1.0)])
-    assert [figure.title for figure in figures if figure.drawing is not None] == ["Loss", "Time by stage, s"]
+    assert curves([]) == []
+    expected = ["Accuracy on the target, %", "Clusters", "Noise, % of the images", "Learning rate"]
+    assert unrecorded([_epoch(1, loss=1.0)]) == expected
+    assert [figure.title for figure in curves([_epoch(1, loss=1.0)])] == ["Loss", "Time by stage, s"]
+
+
+def test_figures_of_any_name_get_a_curve() -> None:
+    epochs = [
+        Epoch(1, "instances", {"teacher_entropy": 4.5, "skipped": 0.0}, {}),
+        Epoch(
+            2, "clusters", {"feature_rank": 12.0}, {}, {}, {"stability": 0.75, "oddity": 2.0, "cluster_sizes/3-4": 3}
+        ),
+    ]
+    found = {figure.title: _tips(figure) for figure in curves(epochs)}
+    assert found == {
+        "Agreement with the epoch before, ARI": ["epoch 2: ARI 0.750"],
+        "Teacher entropy": ["epoch 1: Teacher entropy 4.5"],
+        "Oddity": ["epoch 2: Oddity 2"],
+        "Feature rank": ["epoch 2: Feature rank 12"],
+    }
+
+
+def test_runs_lie_over_each_other() -> None:
+    runs = {
+        "one": [_epoch(1, mAP=10.0, loss=3.0), _epoch(2, mAP=20.0)],
+        "none": [],
+        "two": [_epoch(4, mAP=30.0, odd=1.0)],
+    }
+    found = {figure.title: figure for figure in compared_curves(runs)}
+    assert list(found) == ["mAP, %", "Loss", "Odd", "Time of an epoch, s"]
+    assert _tips(found["mAP, %"]) == ["epoch 1: one 10.0 %", "epoch 2: one 20.0 %", "epoch 4: two 30.0 %"]
+    dots = [node.get("class") for node in _drawn(found["mAP, %"]).iter("circle")]
+    assert dots == ["dot s1", "dot s1", "dot s3"]
+    assert compared_curves({"one": [], "two": []}) == []
 
 
 def test_accuracy_may_lack_one_of_its_lines() -> None:

@@ -87,3 +87,13 @@ def test_sizes_are_told_only_of_the_epoch_they_belong_to() -> None:
 def test_progress(last: int | None, planned: int | None, state: tuple[bool, str]) -> None:
     epochs = [] if last is None else [Epoch(last, "clusters", {}, {})]
     assert progress(_run(*epochs, planned=planned)) == state
+
+
+@pytest.mark.parametrize("mode", ["pretrain", "supervised"])
+def test_modes_without_clusters_show_the_loss(mode: str) -> None:
+    epochs = [Epoch(1, "instances", {"loss": 2.0}, {}), Epoch(2, "instances", {"loss": 1.5}, {})]
+    cards = {card.label: card for card in headline(Run(Path("run"), {"mode": mode}, {}, epochs, None, []))}
+    assert "Clusters" not in cards
+    assert cards["Loss"] == Card("Loss", "1.500", ["in epoch 2", "2.000 in epoch 1"])
+    (loss,) = (card for card in headline(Run(Path("run"), {"mode": mode}, {}, [], None, [])) if card.label == "Loss")
+    assert loss.value == "—"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.sparse import csr_array
 
 from reidkit.clustering import JaccardDBSCAN
@@ -17,6 +18,7 @@ from reidkit.loop import Record, RunFolder, load_model
 from reidkit.loop.feature_files import read_features
 from reidkit.memory import ClusterMemory
 from reidkit.usl import train_usl
+from tests.datasets.test_images import png_header
 from tests.tiny import tiny_config, tiny_run
 
 
@@ -272,3 +274,75 @@ def test_the_best_checkpoint_evaluates_as_recorded(people: Path, tmp_path: Path)
     assert trained.path.name == "best.pt"
     assert trained.config == config
     assert trained.model.retrieval == "after_neck"
+
+
+def test_hostile_files_are_handled_as_documented_and_the_run_goes_on(
+    people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue of every real crawl: a few files in a thousand are not what their names say."""
+    target = shutil.copytree(people, tmp_path / "crawl")
+    folder = target / "bounding_box_train"
+    first = min(folder.iterdir())
+    whole, lost, read = first.read_bytes(), [], []
+
+    def add(name: str, *, readable: bool) -> Path:
+        path = folder / f"0001_c1s1_9{len(lost) + len(read):05d}_00_{name}"
+        (read if readable else lost).append(path)
+        return path
+
+    add("truncated.jpg", readable=False).write_bytes(whole[: len(whole) // 3])
+    add("empty.jpg", readable=False).touch()
+    add("text.jpg", readable=False).write_text("<html>not found</html>")
+    add("link.jpg", readable=False).symlink_to(tmp_path / "nowhere.jpg")
+    png_header(add("bomb.png", readable=False), 60_000, 60_000)
+    Image.fromarray(np.full((40, 20), 40_000, np.uint16)).save(add("sixteen.png", readable=True))
+    Image.open(first).convert("P").save(add("palette.png", readable=True))
+    Image.open(first).convert("CMYK").save(add("cmyk.jpg", readable=True))
+    Image.new("RGB", (30_000, 1), "red").save(add("thin.png", readable=True))
+    config = tiny_config(target, training={"epochs": 1})
+    run = tiny_run(tmp_path / "run", config)
+    history = train_usl(config, run)
+    assert np.isfinite(history[-1]["loss"])
+    for path in lost:
+        assert f"unreadable image, left out: {path}" in caplog.text
+    assert "178,956,970" in caplog.text
+    with np.load(run.path / "labels" / "epoch_001.npz") as labels:
+        used = set(labels["paths"].tolist())
+    assert {str(path) for path in read} <= used
+    assert not {str(path) for path in lost} & used
+
+
+def test_a_folder_without_query_and_gallery_trains_unevaluated(
+    people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = tmp_path / "photos"
+    plain.mkdir()
+    for number, path in enumerate(sorted((people / "bounding_box_train").iterdir())):
+        shutil.copy(path, plain / f"{number:03d}.jpg")
+    config = tiny_config(plain)
+    run = tiny_run(tmp_path / "run", config)
+    history = train_usl(config, run)
+    assert "photos has no query and no gallery images: it is trained on, but nothing is evaluated" in caplog.text
+    assert all("mAP" not in record for record in history)
+    assert history[-1]["images"] > 0
+    assert load_model(run.path).path.name == "last.pt"
+
+
+def test_a_second_run_decodes_nothing(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REIDKIT_CACHE", str(tmp_path / "cache"))
+    config = tiny_config(people, training={"epochs": 1, "iterations": 1})
+    first = train_usl(config, tiny_run(tmp_path / "first", config))
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("reidkit.datasets.images._decode", refuse)
+    assert without_times(train_usl(config, tiny_run(tmp_path / "second", config))) == without_times(first)
+
+
+def test_images_beyond_the_disk_budget_give_the_same_run(people: Path, tmp_path: Path) -> None:
+    stored = tiny_config(people)
+    streamed = tiny_config(people, data={"target": str(people), "store_gib": 0.0})
+    expected = train_usl(stored, tiny_run(tmp_path / "stored", stored))
+    history = train_usl(streamed, tiny_run(tmp_path / "streamed", streamed))
+    assert without_times(history) == without_times(expected)

@@ -1,0 +1,90 @@
+"""Batch normalisation over the images of all processes, on any device."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn import functional as collective
+
+from reidkit.backbones.domains import DomainBatchNorm
+
+__all__ = ["synchronise_norms", "whole_batch_norm"]
+
+
+def whole_batch_norm(
+    features: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Normalise the rows of this process by the statistics of those of all; PyTorch's own is for GPUs only.
+
+    Collective, and so is its backward pass. Arguments are those of `torch.nn.functional.batch_norm` in training.
+
+    Args:
+        features: (B', D, ...), B' rows of this process.
+        mean: (D,) running mean, which is moved; or None.
+        variance: (D,) running variance, which is moved; or None.
+        weight: (D,) or None.
+        bias: (D,) or None.
+        momentum: Share of the new statistics in the running ones.
+        eps: Added to the variance.
+    """
+    values = features.float()
+    rest = [dim for dim in range(values.ndim) if dim != 1]
+    shape = (1, -1, *[1] * (values.ndim - 2))
+    count = values.new_tensor([values.numel() / values.shape[1]])
+    sums = collective.all_reduce(torch.cat([values.sum(rest), count]))  # type: ignore[no-untyped-call]
+    total = sums[-1].detach()
+    found_mean = sums[:-1] / total
+    centred = values - found_mean.view(shape)
+    found_variance = collective.all_reduce(centred.square().sum(rest)) / total  # type: ignore[no-untyped-call]
+    if mean is not None and variance is not None:
+        with torch.no_grad():
+            mean.lerp_(found_mean, momentum)
+            variance.lerp_(found_variance * total / (total - 1), momentum)
+    normal = centred * torch.rsqrt(found_variance + eps).view(shape)
+    if weight is not None and bias is not None:
+        normal = normal * weight.view(shape) + bias.view(shape)
+    return normal.to(features.dtype)
+
+
+def synchronise_norms(model: nn.Module) -> None:
+    """Let every BatchNorm of a model normalise training batches by all processes' rows, in place.
+
+    Weights, states and evaluation stay what they are.
+    """
+    for norm in model.modules():
+        if type(norm) in _SYNCHRONISED:
+            norm.__class__ = _SYNCHRONISED[type(norm)]
+
+
+class _SynchronisedNorm1d(nn.BatchNorm1d):
+    def forward(self, features: Tensor) -> Tensor:
+        return _normalise(self, features) if self.training else super().forward(features)
+
+
+class _SynchronisedNorm2d(nn.BatchNorm2d):
+    def forward(self, features: Tensor) -> Tensor:
+        return _normalise(self, features) if self.training else super().forward(features)
+
+
+class _SynchronisedDomainNorm(DomainBatchNorm):
+    _by_batch = staticmethod(whole_batch_norm)
+
+
+def _normalise(norm: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor) -> Tensor:
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    momentum = 1 / int(norm.num_batches_tracked or 1) if norm.momentum is None else norm.momentum
+    statistics = norm.running_mean, norm.running_var
+    return whole_batch_norm(features, *statistics, norm.weight, norm.bias, momentum=momentum, eps=norm.eps)
+
+
+_SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _SynchronisedNorm1d,
+    nn.BatchNorm2d: _SynchronisedNorm2d,
+    DomainBatchNorm: _SynchronisedDomainNorm,
+}

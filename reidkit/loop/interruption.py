@@ -1,0 +1,109 @@
+"""Being asked to stop: SIGTERM from a scheduler, Ctrl-C from a person."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+from reidkit.errors import Interrupted
+
+__all__ = ["Interruption", "terminable"]
+
+_NOTICE = b"\nstopping as soon as the work is saved; once more stops at once\n"
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Interruption:
+    """Notes the first SIGTERM or Ctrl-C, so that the loop can save its work; a second one takes its usual effect.
+
+    ```
+    with Interruption() as interruption:
+        for step in steps:
+            ...
+            if interruption.requested:
+                save()
+                interruption.stop("epoch 3 is saved up to step 120 of 200")
+    ```
+
+    In another than the main thread, where Python takes no signals, it notes nothing. Signals that the process ignores
+    (as `nohup` and `&` have it) stay ignored.
+    """
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._signal: signal.Signals | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether the work is to be saved and stopped."""
+        return self._signal is not None
+
+    def stop(self, saved: str) -> NoReturn:
+        """End the loop, once its work is saved.
+
+        Args:
+            saved: What was saved, for the user.
+
+        Raises:
+            Interrupted: Always.
+        """
+        raise Interrupted(self._signal or signal.SIGINT, saved)
+
+    def __enter__(self) -> "Interruption":
+        self._before = _install(self._note, (signal.SIGTERM, signal.SIGINT))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _restore(self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested or os.getpid() != self._process:  # a forked worker has nothing to save
+            _restore(self._before)
+            signal.raise_signal(number)
+            return
+        self._signal = signal.Signals(number)
+        with suppress(OSError):  # no logging here: a handler may run in the midst of it
+            os.write(2, _NOTICE)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end a block by an exception, as Ctrl-C does, so that files and terminal are left in order.
+
+    Raises:
+        Interrupted: SIGTERM came.
+    """
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            _restore(before)
+            signal.raise_signal(number)
+            return
+        raise Interrupted(number)
+
+    before = _install(end, (signal.SIGTERM,))
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+def _install(handler: Handler, numbers: Sequence[signal.Signals]) -> dict[int, Any]:
+    """Handle signals, unless they are ignored; return the handlers before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
+def _restore(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler or signal.SIG_DFL)  # None: it was none of Python's

@@ -1,0 +1,66 @@
+"""Which cameras meet in the clusters: re-identification has to join what different cameras saw."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.reporting.known import Integers
+from reidkit.reporting.wording import percent
+
+__all__ = ["CameraTable", "camera_confusion"]
+
+_MOST_CAMERAS = 20
+
+
+class CameraTable(NamedTuple):
+    """Shares of the pairs of images in one cluster by their two cameras."""
+
+    summary: str
+    cameras: list[str]
+    rows: list[list[float]]
+    """Per cent of all such pairs; row i and column j of the lower triangle, the rest is left out."""
+    most: float
+    """The largest of them."""
+
+
+def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
+    """Count pairs of images in one cluster by their cameras; in words, why it cannot be had.
+
+    Args:
+        labels: (N,) clusters, -1 is noise.
+        cameras: (N,) cameras, -1 is unknown.
+    """
+    used = (labels >= 0) & (cameras >= 0)
+    if not used.any():
+        return "The cameras of the images are unknown, so which of them meet in the clusters is too."
+    names, seen = np.unique(cameras[used], return_inverse=True)
+    if len(names) < 2:
+        return "All images in clusters are of one camera: there is nothing to confuse."
+    clusters = np.unique(labels[used], return_inverse=True)[1]
+    pairs = _pairs(clusters, seen, len(names))
+    total = pairs.sum()
+    if not total:
+        return "No cluster holds two images of known cameras."
+    shares = 100 * pairs / total
+    expected = _pairs(np.zeros_like(clusters), seen, len(names))
+    across, chance = (1 - np.trace(table) / table.sum() for table in (pairs, expected))
+    counts = np.bincount(seen)
+    kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_CAMERAS])
+    summary = (
+        f"{percent(across)} of the pairs in one cluster are of two cameras; if clusters did not depend on the camera, "
+        f"it would be {percent(chance)}."
+    )
+    if len(kept) < len(names):
+        summary += f" The table shows the {len(kept)} cameras with the most images, of {len(names)}."
+    rows = [[float(shares[a, b]) for b in kept[: place + 1]] for place, a in enumerate(kept)]
+    return CameraTable(summary, [str(names[index]) for index in kept], rows, max(max(row) for row in rows))
+
+
+def _pairs(clusters: Integers, cameras: Integers, number: int) -> NDArray[np.float64]:
+    """(K, K) unordered pairs of images in one cluster by their cameras, in the lower triangle."""
+    table = np.zeros((clusters.max() + 1, number))
+    np.add.at(table, (clusters, cameras), 1)
+    pairs = np.tril(table.T @ table, -1)
+    np.fill_diagonal(pairs, (table * (table - 1) / 2).sum(axis=0))
+    return pairs

@@ -1,0 +1,137 @@
+"""Several runs on one page: final figures, curves over each other, and the settings in which they differ."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reidkit.errors import RunError
+from reidkit.reporting.figures import compared_curves
+from reidkit.reporting.headline import progress
+from reidkit.reporting.rendering import write_page
+from reidkit.reporting.run import Epoch, Run, read_run
+from reidkit.reporting.tables import flatten
+from reidkit.reporting.wording import duration
+
+__all__ = ["write_comparison"]
+
+_MOST_RUNS = 8
+_NONE = "—"
+
+_FIGURES = {
+    "mAP": ("mAP, %", "{:.1f}", 1.0),
+    "rank1": ("Rank-1, %", "{:.1f}", 1.0),
+    "rank5": ("Rank-5, %", "{:.1f}", 1.0),
+    "rank10": ("Rank-10, %", "{:.1f}", 1.0),
+    "mINP": ("mINP, %", "{:.1f}", 1.0),
+    "clusters": ("clusters", "{:,.0f}", 1.0),
+    "noise": ("noise, % of the images", "{:.1f}", 100.0),
+    "loss": ("loss", "{:.3f}", 1.0),
+}
+"""Name in metrics.jsonl -> heading, format and factor."""
+_HIGHER_IS_BETTER = ("mAP", "rank1", "rank5", "rank10", "mINP")
+
+
+class Row(NamedTuple):
+    """One row of a table whose columns are runs."""
+
+    name: str
+    cells: list[str]
+    best: list[int] = []  # noqa: RUF012  (never changed)
+    """Columns of the best value, where one is better than others."""
+
+
+def write_comparison(run_folders: Sequence[Path], path: Path) -> Path:
+    """Write one self-contained page that compares two to eight runs.
+
+    Args:
+        run_folders: Run folders; the runs may be unfinished and of different modes.
+        path: The page; an older one there is replaced in one step.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RunError: Too few or too many runs, a folder that is named twice or is no run folder, or a page that cannot be
+            written.
+    """
+    if not 2 <= len(run_folders) <= _MOST_RUNS:
+        raise RunError(
+            f"{len(run_folders)} runs cannot be compared on one page; name 2 to {_MOST_RUNS} of them, or write several "
+            "pages"
+        )
+    resolved = [folder.resolve() for folder in run_folders]
+    twice = next((str(folder) for folder in resolved if resolved.count(folder) > 1), None)
+    if twice is not None:
+        raise RunError(f"{twice} is named twice; name every run once")
+    runs = [read_run(folder) for folder in run_folders]
+    write_page(path, "comparison.html.j2", _content(runs, _names(resolved)))
+    return path
+
+
+def _content(runs: list[Run], names: list[str]) -> dict[str, Any]:
+    settings = _differences([flatten(run.config) for run in runs])
+    environment = _differences([flatten(run.environment) for run in runs])
+    return {
+        "title": f"Comparison of {len(runs)} runs",
+        "names": names,
+        "notes": [f"{name}: {note}" for name, run in zip(names, runs, strict=True) for note in run.notes],
+        "figures": _final_figures(runs),
+        "curves": compared_curves({name: run.epochs for name, run in zip(names, runs, strict=True)}),
+        "differences": [
+            ("Settings that differ", "settings", settings),
+            ("Environment that differs", "environment", environment),
+        ],
+    }
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The shortest ends of the paths that tell the runs apart."""
+    longest = max(len(folder.parts) for folder in folders)
+    ends = (["/".join(folder.parts[-length:]) for folder in folders] for length in range(1, longest + 1))
+    return next(names for names in ends if len(set(names)) == len(names))
+
+
+def _final_figures(runs: list[Run]) -> list[Row]:
+    """What each run is, and its last value of each figure that any of them has."""
+    rows = [
+        Row("run", [run.title for run in runs]),
+        Row("state", [progress(run)[1] for run in runs]),
+    ]
+    for name, (heading, text, factor) in _FIGURES.items():
+        values = [_last(run.epochs, name) for run in runs]
+        if any(value is not None for value in values):
+            cells = [_NONE if value is None else text.format(factor * value) for value in values]
+            rows.append(Row(heading, cells, _best(values) if name in _HIGHER_IS_BETTER else []))
+    scores = [[epoch.figures["mAP"] for epoch in run.epochs if "mAP" in epoch.figures] for run in runs]
+    peaks = [max(of_run, default=None) for of_run in scores]
+    if any(peak is not None for peak in peaks):
+        rows.append(Row("best mAP, %", [_NONE if peak is None else f"{peak:.1f}" for peak in peaks], _best(peaks)))
+    rows.append(Row("time", [_time(run.epochs) for run in runs]))
+    return rows
+
+
+def _last(epochs: list[Epoch], name: str) -> float | None:
+    """The newest value; of clusters and noise, from an epoch that clustered."""
+    if name in ("clusters", "noise"):
+        epochs = [epoch for epoch in epochs if epoch.kind == "clusters"]
+    return next((epoch.figures[name] for epoch in reversed(epochs) if name in epoch.figures), None)
+
+
+def _best(values: Sequence[float | None]) -> list[int]:
+    known = [value for value in values if value is not None]
+    if len(set(known)) < 2:
+        return []
+    return [column for column, value in enumerate(values) if value == max(known)]
+
+
+def _time(epochs: list[Epoch]) -> str:
+    seconds = [sum(epoch.seconds.values()) for epoch in epochs if epoch.seconds]
+    return duration(sum(seconds)) if seconds else _NONE
+
+
+def _differences(tables: Sequence[list[tuple[str, str]]]) -> list[Row]:
+    """The settings that are not the same in all, in the order of their first occurrence."""
+    maps = [dict(table) for table in tables]
+    names = dict.fromkeys(name for table in tables for name, _ in table)
+    rows = [Row(name, [values.get(name, _NONE) for values in maps]) for name in names]
+    return [row for row in rows if len(set(row.cells)) > 1]
