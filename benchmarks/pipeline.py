@@ -145,7 +145,7 @@ def training(
             criterion.update(embeddings, targets)
 
     def piped() -> None:
-        rng = np.random.default_rng(2)
+        rng, mean, std = np.random.default_rng(2), config.data.mean, config.data.std
         train_epoch(
             fabric,
             network,
@@ -154,9 +154,7 @@ def training(
             iter(chosen),
             images=images,
             labels=labels.labels,
-            augment=lambda pixels: augment(
-                pixels, rng, config.augmentation, mean=config.data.mean, std=config.data.std
-            ),
+            views=lambda count: lambda pixels, rows: augment(pixels, rng, config.augmentation, mean=mean, std=std),
             skip_limit=0,
             steps=steps,
             progress=Progress(),

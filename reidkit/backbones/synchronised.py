@@ -45,7 +45,7 @@ def whole_batch_norm(
         with torch.no_grad():
             mean.lerp_(found_mean, momentum)
             variance.lerp_(found_variance * total / (total - 1), momentum)
-    normal = centred * torch.rsqrt(found_variance + eps).view(shape)
+    normal: Tensor = centred * torch.rsqrt(found_variance + eps).view(shape)
     if weight is not None and bias is not None:
         normal = normal * weight.view(shape) + bias.view(shape)
     return normal.to(features.dtype)
@@ -63,16 +63,16 @@ def synchronise_norms(model: nn.Module) -> None:
 
 class _SynchronisedNorm1d(nn.BatchNorm1d):
     def forward(self, features: Tensor) -> Tensor:
-        return _normalise(self, features) if self.training else super().forward(features)
+        return _normalise(self, features) if self.training else nn.BatchNorm1d.forward(self, features)
 
 
 class _SynchronisedNorm2d(nn.BatchNorm2d):
     def forward(self, features: Tensor) -> Tensor:
-        return _normalise(self, features) if self.training else super().forward(features)
+        return _normalise(self, features) if self.training else nn.BatchNorm2d.forward(self, features)
 
 
 class _SynchronisedDomainNorm(DomainBatchNorm):
-    _by_batch = staticmethod(whole_batch_norm)
+    _by_batch = staticmethod(whole_batch_norm)  # type: ignore[assignment]
 
 
 def _normalise(norm: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Benchmark and custom image sets, synthetic persons, batches and augmentation."""
 
-from reidkit.datasets.augmentation import augment, normalise
+from reidkit.datasets.augmentation import apply_augmentation, augment, draw_augmentation, normalise
 from reidkit.datasets.benchmarks import CATALOG
 from reidkit.datasets.catalog import (
     SYNTHETIC,
@@ -14,7 +14,7 @@ from reidkit.datasets.catalog import (
 from reidkit.datasets.check import DatasetFacts, check_dataset
 from reidkit.datasets.config import AugmentationConfig, Colour, DataConfig, SamplerConfig
 from reidkit.datasets.contact_sheet import write_contact_sheet
-from reidkit.datasets.crops import CropConfig, multi_crop
+from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops, multi_crop
 from reidkit.datasets.images import DecodedImages, Pixels, StoredImages, decode_images
 from reidkit.datasets.sampler import sample_batches
 from reidkit.datasets.splits import ReIDDataset, Split
@@ -39,11 +39,15 @@ __all__ = [
     "StoredImages",
     "StreamedImages",
     "SyntheticConfig",
+    "apply_augmentation",
+    "apply_crops",
     "augment",
     "cache_folder",
     "check_dataset",
     "decode_images",
     "default_data_root",
+    "draw_augmentation",
+    "draw_crops",
     "evict",
     "find_root",
     "find_roots",

@@ -1,6 +1,6 @@
 """The alternation itself: epoch, training step, run folder, checkpoints, resume."""
 
-from reidkit.loop.alternation import Benchmark, alternate
+from reidkit.loop.alternation import alternate
 from reidkit.loop.config import OptimizerConfig, PretrainConfig, RunConfig
 from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, create_classifier
 from reidkit.loop.device import create_fabric
@@ -27,6 +27,7 @@ from reidkit.loop.pseudo_labels import (
     instances,
 )
 from reidkit.loop.recipes import default_recipe, list_recipes, parse_assignment, read_recipe, read_toml, resolve_config
+from reidkit.loop.rounds import Benchmark
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.scoring import evaluate_model, evaluate_on
 from reidkit.loop.stages import Learning, Stage, cluster_stage, identity_stage

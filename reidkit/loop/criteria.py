@@ -17,7 +17,18 @@ __all__ = ["BatchContrast", "ClusterContrast", "IdentityLoss", "WithTriplet", "c
 _CLASSIFIER_STD = 0.001  # as in BoT (Luo et al., CVPRW 2019): first logits are all but equal
 
 
-class BatchContrast:
+class _Stateless:
+    """A criterion that remembers nothing from step to step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take over."""
+
+
+class BatchContrast(_Stateless):
     """Contrast inside the batch on the feature after the neck; nothing is remembered.
 
     Args:
@@ -42,7 +53,7 @@ def create_classifier(feature_dim: int, classes: int) -> nn.Linear:
     return classifier
 
 
-class IdentityLoss:
+class IdentityLoss(_Stateless):
     """Cross-entropy over identities on the feature after the neck (ID loss of BoT, Luo et al., CVPRW 2019).
 
     Args:
@@ -84,6 +95,14 @@ class WithTriplet:
         """What the other criterion does."""
         self._criterion.update(embeddings, labels)
 
+    def state_dict(self) -> dict[str, Any]:
+        """That of the other criterion."""
+        return self._criterion.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give it back."""
+        self._criterion.load_state_dict(state)
+
 
 class ClusterContrast:
     """Cluster contrast on the feature after the neck, with a memory of cluster centroids.
@@ -109,3 +128,11 @@ class ClusterContrast:
     def update(self, embeddings: Embeddings, labels: Tensor) -> None:
         """Move the centroids of the batch's clusters."""
         self.memory.update(embeddings.after_neck, labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The memory."""
+        return dict(self.memory.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a memory of as many clusters."""
+        self.memory.load_state_dict(state)

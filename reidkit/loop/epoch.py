@@ -36,6 +36,14 @@ class Criterion(Protocol):
         """What follows the optimiser's step, such as moving a memory bank."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to go on inside an epoch, beyond the weights of network and heads."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        ...
+
 
 class Steering(Protocol):
     """What surrounds the optimiser's steps of a stage whose rates change from step to step."""
@@ -50,8 +58,8 @@ class Steering(Protocol):
 
 
 Views = Callable[[int], Callable[[Tensor, NDArray[np.int64]], Any]]
-"""Draws what happens to the images of a batch of so many; what it returns does that to (B', 3, H, W) uint8 pixels on the
-device, which are given rows of the batch, and returns what the network sees of them."""
+"""Draws what happens to the images of a batch of so many. What it returns does that to (B', 3, H, W) uint8 pixels on
+the device, which are given rows of the batch, and returns what the network sees of them."""
 
 
 class EpochResult(NamedTuple):
@@ -133,7 +141,7 @@ def train_epoch(
             if steering is not None:
                 steering.begin(optimizer, step)
             optimizer.zero_grad()
-            value, outputs, targets = 0.0, None, None
+            value, outputs, targets = 0.0, None, batch.labels
             show = views(batch.size)
             for part in batch.parts:
                 pixels, cameras, targets = (part[name].to(fabric.device, non_blocking=True) for name in _TENSORS)
@@ -186,7 +194,7 @@ class _Reader:
         """The images of one batch (B,)."""
         rows = self._team.share(len(indices), halves=self._halves)
         own = indices[rows]
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "pixels": self._images.pixels[own],
             "cameras": self._images.split.cameras[own],
             "labels": self._labels[own],

@@ -15,6 +15,7 @@ from reidkit.datasets import normalise, prefetch
 from reidkit.loop.config import RunConfig
 from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
+from reidkit.loop.team import Team
 
 __all__ = ["extract"]
 
@@ -39,7 +40,7 @@ def extract(
     """Retrieval features of images, in evaluation mode and without augmentation.
 
     While the device works on a batch, the next one is read (and decoded, where there is no store), and the features of
-    the one before are copied back.
+    the one before are copied back. Several processes work on a share each, and all end with all features.
 
     Args:
         fabric: Device and precision.
@@ -55,11 +56,13 @@ def extract(
         (N, D) float32, L2-normalised.
     """
     first, last, _ = rows.indices(len(images.pixels))
-    features = np.empty((last - first, model.feature_dim), dtype=np.float32)
+    team, count = Team(fabric), last - first
+    features = np.zeros((count, model.feature_dim), dtype=np.float32)
+    own = range(count * team.rank // team.size, count * (team.rank + 1) // team.size)
     mean, std = config.data.mean, config.data.std
     training = model.training
     model.eval()
-    progress.begin(stage, len(features))
+    progress.begin(stage, len(own))
 
     def embed(pixels: Tensor, cameras: Tensor) -> Tensor:
         # float() waits for nothing; the copy to the host does, so it is put off by a batch.
@@ -70,10 +73,10 @@ def extract(
         if flip:
             features[batch] += embedded[1].cpu().numpy()
             features[batch] /= np.linalg.norm(features[batch], axis=1, keepdims=True)
-        progress.advance(batch.stop)
+        progress.advance(batch.stop - own.start)
 
     on_cuda = fabric.device.type == "cuda"
-    batches = prefetch(_batches(images, range(first, last), config.evaluation.batch_size, pinned=on_cuda))
+    batches = prefetch(_batches(images, first, own, config.evaluation.batch_size, pinned=on_cuda))
     with torch.inference_mode(), fabric.autocast(), closing(batches):
         pending = None
         for batch in batches:
@@ -86,18 +89,18 @@ def extract(
         if pending is not None:
             keep(*pending)
     model.train(training)
-    return features
+    return team.unite(features)
 
 
-def _batches(images: ImageSet, rows: range, size: int, *, pinned: bool) -> Iterator[_Batch]:
-    """The images of `rows` in order; their places are counted from the first of them."""
+def _batches(images: ImageSet, first: int, rows: range, size: int, *, pinned: bool) -> Iterator[_Batch]:
+    """The images of `rows`, which are counted from the image `first`, in order."""
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        chosen = slice(part.start, part.stop)
+        chosen = slice(first + part.start, first + part.stop)
         pixels = torch.from_numpy(np.array(images.pixels[chosen]))
         cameras = torch.from_numpy(images.split.cameras[chosen])
         yield _Batch(
-            slice(start, start + len(part)),
+            slice(part.start, part.stop),
             pixels.pin_memory() if pinned else pixels,
             cameras.pin_memory() if pinned else cameras,
         )

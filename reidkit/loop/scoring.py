@@ -18,6 +18,7 @@ from reidkit.loop.images import ImageSet, read_split
 from reidkit.loop.model import TrainedModel
 from reidkit.loop.progress import Progress
 from reidkit.loop.pseudo_labels import Features
+from reidkit.loop.team import Team
 
 __all__ = ["Evaluation", "Scores", "evaluate_model", "evaluate_on"]
 
@@ -47,14 +48,16 @@ class _Labels(TypedDict):
 
 def evaluate_model(
     fabric: Fabric, model: EmbeddingModel, query: ImageSet, gallery: ImageSet, config: RunConfig, progress: Progress
-) -> Scores:
-    """MAP, Rank-1, 5, 10 and mINP in per cent.
+) -> tuple[Scores, list[Features]]:
+    """MAP, Rank-1, 5, 10 and mINP in per cent, and the features (Q, D) and (G, D) that they were computed from.
 
     Raises:
         EvaluationError: No query has a valid match.
     """
+    team = Team(fabric)
     features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
-    return _scores(evaluate_ranking, features, query.split, gallery.split)
+    scores = _scores(evaluate_ranking, features, query.split, gallery.split) if team.leads else {}
+    return team.tell(scores), features
 
 
 def _scores(rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split) -> Scores:

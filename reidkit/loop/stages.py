@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidkit.backbones import EmbeddingModel
@@ -17,6 +18,9 @@ from reidkit.loop.images import ImageSet
 from reidkit.loop.pseudo_labels import EpochLabels, FeatureSource, PseudoLabeler, ground_truth
 
 __all__ = ["Learning", "Stage", "cluster_stage", "identity_stage"]
+
+
+ShowViews = Callable[[Tensor, NDArray[np.int64]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,9 @@ class Stage:
     from them, and their features are extracted with the source's BatchNorm statistics."""
     network: nn.Module | None = None
     """What is trained in place of the model, which then follows it, as a teacher does; part of the head."""
-    views: Callable[[Tensor, np.random.Generator], Any] | None = None
-    """Pixels (B, 3, H, W) uint8 to what the network sees, in place of the augmentation."""
+    views: Callable[[int, tuple[int, int], np.random.Generator], ShowViews] | None = None
+    """What the network sees, in place of the augmentation: draws it for a batch of so many images (H, W); what it
+    returns makes it of pixels (B', 3, H, W) uint8 that are given rows of the batch."""
     steering: Callable[[int], Steering] | None = None
     """The epoch, counted from 1 -> what surrounds its optimiser's steps: rates that change from step to step."""
     figures: Callable[[], dict[str, float]] = dict

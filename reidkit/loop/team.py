@@ -75,7 +75,7 @@ class Team:
             return outputs
         if not isinstance(outputs, Tensor):
             parts = (self.gather(part, count, halves=halves) for part in cast(tuple[Tensor, ...], outputs))
-            return cast(Value, type(outputs)(*parts))
+            return type(outputs)(*parts)
         shares = [self.share(count, halves=halves, rank=rank) for rank in range(self.size)]
         longest = max(len(rows) for rows in shares)
         padded = outputs.detach().new_zeros(longest, *outputs.shape[1:])
@@ -111,6 +111,14 @@ class Team:
         dist.broadcast_object_list(values, src=0, device=self._fabric.device)
         return cast(Value, values[0])
 
+    def agree(self, wanted: bool) -> bool:
+        """Whether any process wants something."""
+        if self.size == 1:
+            return wanted
+        flag = torch.tensor(float(wanted), device=self._fabric.device)
+        dist.all_reduce(flag)
+        return bool(flag.item())
+
     def wait(self) -> None:
         """Go on when all have come here."""
         if self.size > 1:
@@ -126,6 +134,6 @@ class Team:
             parallel.register_comm_hook(None, _sum_bucket)
 
 
-def _sum_bucket(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _sum_bucket(_: object, bucket: Any) -> torch.futures.Future[Tensor]:
     work: Any = dist.all_reduce(bucket.buffer(), async_op=True)
     return cast("torch.futures.Future[Tensor]", work.get_future().then(lambda done: done.value()[0]))

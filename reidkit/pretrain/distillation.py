@@ -189,6 +189,14 @@ class Distillation:
         if (self._step - (self._epoch - 1) * self._iterations) % _WATCHED == 0:
             self._watched.append(self._look(outputs))
 
+    def state_dict(self) -> dict[str, list[tuple[float, float, float]]]:
+        """What was seen of the epoch; all else is part of the student and the teacher."""
+        return {"watched": self._watched}
+
+    def load_state_dict(self, state: dict[str, list[tuple[float, float, float]]]) -> None:
+        """Take it over, after `of_epoch`."""
+        self._watched = list(state["watched"])
+
     def figures(self) -> dict[str, float]:
         """Signs of collapse, means over the epoch; a warning where they say that there is one."""
         if not self._watched:

@@ -1,13 +1,15 @@
 """Pre-training: the loop with every image as its own teacher (DINO; TransReID-SSL, section 3.2)."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import multi_crop
+from reidkit.datasets import apply_crops, draw_crops
 from reidkit.errors import ConfigError
 from reidkit.loop import (
     Benchmark,
@@ -122,8 +124,15 @@ def pretrain_stage(images: ImageSet, config: RunConfig, student: EmbeddingModel,
     distillation = Distillation(pair, rates, settings, iterations)
     every_image = instances(count)
 
-    def views(pixels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        return multi_crop(pixels, rng, config.crops, mean=config.data.mean, std=config.data.std)
+    def views(
+        size: int, shape: tuple[int, int], rng: np.random.Generator
+    ) -> Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, Tensor]]:
+        large, small = draw_crops(size, shape, rng, config.crops)
+        look = {"mean": config.data.mean, "std": config.data.std}
+        return lambda pixels, rows: (
+            apply_crops(pixels, large.of(rows), **look),
+            apply_crops(pixels, small.of(rows), **look),
+        )
 
     optimizer = OptimizerConfig(
         name="adamw",

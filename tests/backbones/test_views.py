@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from reidkit.errors import ConfigError
 def test_views_of_another_size_meet_a_backbone_made_for_them(name: str) -> None:
     """The slow twin: the same weights in a backbone of that size, its positions resized beforehand."""
     torch.manual_seed(0)
-    shape = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    shape: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2}
     large = create_backbone(name, image_size=(64, 32), **shape).eval()
     small = create_backbone(name, image_size=(32, 16), **shape).eval()
     weights = large.state_dict()
@@ -27,7 +29,7 @@ def test_views_of_its_own_size_go_straight_through() -> None:
 
 def test_positions_learn_from_views_of_another_size() -> None:
     backbone = create_backbone("vit_tiny_ics", image_size=(64, 32), embed_dim=32, depth=1, num_heads=2)
-    embed_views(backbone, torch.randn(2, 3, 32, 16)).square().sum().backward()
+    embed_views(backbone, torch.randn(2, 3, 32, 16)).square().sum().backward()  # type: ignore[no-untyped-call]
     gradient = backbone.pos_embed.grad
     assert isinstance(gradient, torch.Tensor)
     assert (gradient.abs().sum(2) > 0).all()

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.loop import DECAYED, PretrainConfig, build_model
@@ -82,15 +81,17 @@ def test_a_step_sets_rates_clips_freezes_and_moves_centre_and_teacher() -> None:
     rates = Rates(config, epochs=3, iterations=5, batch_size=4)
     distillation = Distillation(network, rates, config, 5).of_epoch(1)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [{"params": weights[:3]}, {"params": weights[3:], "weight_decay": 0.0, DECAYED: False}]
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": weights[:3]},
+        {"params": weights[3:], "weight_decay": 0.0, DECAYED: False},
+    ]
+    optimizer = torch.optim.AdamW(groups)
     distillation.begin(optimizer, 3)
     assert [group["lr"] for group in optimizer.param_groups] == [rates.learning_rate(2)] * 2
     assert [group["weight_decay"] for group in optimizer.param_groups] == [rates.weight_decay(2), 0.0]
     outputs = network(views())
     loss = distillation(outputs, torch.zeros(4))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     distillation.clip()
     assert network.student_head.last_layer.weight.grad is None  # the first epoch is frozen
     norms = [weight.grad.norm() for weight in weights if weight.grad is not None]
@@ -101,7 +102,7 @@ def test_a_step_sets_rates_clips_freezes_and_moves_centre_and_teacher() -> None:
     torch.testing.assert_close(network.loss.centre, 0.1 * outputs.teacher.mean(0))
     assert any(not torch.equal(old[name], weight) for name, weight in network.teacher.state_dict().items())
     distillation.of_epoch(2)
-    distillation(network(views()), torch.zeros(4)).backward()
+    distillation(network(views()), torch.zeros(4)).backward()  # type: ignore[no-untyped-call]
     distillation.clip()
     assert network.student_head.last_layer.weight.grad is not None
 
@@ -132,7 +133,7 @@ def test_the_first_centre_may_be_that_of_the_first_batch() -> None:
     torch.testing.assert_close(network.loss.centre, outputs.teacher.mean(0))
 
 
-def watch(teacher: torch.Tensor, features: torch.Tensor) -> tuple[dict[str, float], nn.Module]:
+def watch(teacher: torch.Tensor, features: torch.Tensor) -> tuple[dict[str, float], StudentAndTeacher]:
     network = pair()
     config = PretrainConfig(**SETTINGS)
     distillation = Distillation(network, Rates(config, epochs=1, iterations=5, batch_size=4), config, 5).of_epoch(1)
@@ -149,7 +150,7 @@ def test_signs_of_collapse_are_measured_and_named(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING, "reidkit"):
         figures, network = watch(teacher, basis)
     assert not caplog.records
-    probabilities = ((teacher - network.loss.centre) / 0.04).softmax(1)  # type: ignore[operator]
+    probabilities = ((teacher - network.loss.centre) / 0.04).softmax(1)
     entropy = -(probabilities * probabilities.log()).sum(1).mean() / math.log(12)
     assert figures["teacher_entropy"] == pytest.approx(entropy.item(), rel=1e-4)
     assert figures["feature_rank"] == pytest.approx(7, rel=1e-4)  # eight corners of a simplex span seven dimensions

@@ -278,8 +278,13 @@ def test_the_page_of_a_large_run_stays_light(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", records())
     add_labels(folder, 4, labels, paths)
     features = rng.normal(size=(clusters + 1, 8))[labels] + 0.2 * rng.normal(size=(count, 8))
-    arrays = {"identities": labels, "cameras": rng.integers(0, 15, count), "paths": np.array([str(p) for p in paths])}
-    np.savez(folder / "features.npz", features=features.astype(np.float32), **arrays)
+    np.savez(
+        folder / "features.npz",
+        features=features.astype(np.float32),
+        identities=labels,
+        cameras=rng.integers(0, 15, count),
+        paths=np.array([str(path) for path in paths]),
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "umap", None)  # it takes its time and changes no size
         report = write_report(folder)

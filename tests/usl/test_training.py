@@ -283,7 +283,9 @@ def test_hostile_files_are_handled_as_documented_and_the_run_goes_on(
     target = shutil.copytree(people, tmp_path / "crawl")
     folder = target / "bounding_box_train"
     first = min(folder.iterdir())
-    whole, lost, read = first.read_bytes(), [], []
+    whole = first.read_bytes()
+    lost: list[Path] = []
+    read: list[Path] = []
 
     def add(name: str, *, readable: bool) -> Path:
         path = folder / f"0001_c1s1_9{len(lost) + len(read):05d}_00_{name}"
