@@ -21,6 +21,7 @@ from reidkit.loop import (
     resolve_config,
 )
 from reidkit.loop.interruption import terminable
+from reidkit.loop.model import inherited_settings
 from reidkit.loop.run_folder import latest_run_path, new_run_path
 from reidkit.reporting import write_report
 
@@ -92,8 +93,10 @@ def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[R
     if options["resume"]:
         return _resumed(mode, target or default_target, options)
     recipe = options["recipe"] or default_recipe(mode, target or default_target)
-    layers = [read_recipe(recipe), {"data": {"target": target}} if target else {}, *_typed(options)]
-    config = resolve_config(layers)
+    base, typed = [read_recipe(recipe), {"data": {"target": target}} if target else {}], _typed(options)
+    config = resolve_config([*base, *typed])
+    if inherited := inherited_settings(config.backbone.pretrained):
+        config = resolve_config([*base, inherited, *typed])
     if config.mode != mode:
         raise ConfigError(
             f"{recipe} is a recipe of `reidkit {config.mode}`, not of `reidkit {mode}`; see `reidkit recipes list`"

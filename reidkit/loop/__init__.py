@@ -15,7 +15,7 @@ from reidkit.loop.images import (
     read_dataset,
     read_split,
 )
-from reidkit.loop.model import TrainedModel, build_model, load_model
+from reidkit.loop.model import TrainedModel, build_model, checkpoint_file, load_model
 from reidkit.loop.optimisation import DECAYED
 from reidkit.loop.progress import Progress
 from reidkit.loop.pseudo_labels import (
@@ -57,6 +57,7 @@ __all__ = [
     "alternate",
     "atomic_write",
     "build_model",
+    "checkpoint_file",
     "cluster_stage",
     "create_classifier",
     "create_fabric",

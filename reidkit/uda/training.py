@@ -17,6 +17,7 @@ from reidkit.loop import (
     Stage,
     alternate,
     build_model,
+    checkpoint_file,
     cluster_stage,
     create_fabric,
     find_dataset,
@@ -64,7 +65,7 @@ def train_uda(
         raise ConfigError(f"source and target are the same images ({source.root}); name two data sets, or use usl")
     model = build_model(config.backbone, config.seed)
     if config.uda.source_checkpoint:
-        load_weights(model, config.uda.source_checkpoint)
+        load_weights(model, checkpoint_file(Path(config.uda.source_checkpoint)))
         model.reset_neck()
     known, train = (read_dataset(dataset, "train", config, progress) for dataset in (source, target))
     ranked, others = (read_benchmark(dataset, config, progress) for dataset in (target, source))

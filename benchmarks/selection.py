@@ -1,0 +1,157 @@
+"""Does CFS find the images that are like the target, and is half of the data enough?
+
+    python -m benchmarks.selection [--people 1200] [--others 1200] [--epochs 16] [--seeds 1] [--output FILE.json]
+
+A mixture of generated pedestrians and of images of other kinds (noise, textures, shapes, scrambled people) is
+pre-trained on; the model is fine-tuned on labelled pedestrians of another set; `select_images` ranks the mixture. The
+share of pedestrians that the kept half holds stands beside that of a random half. Then a second model is pre-trained on
+the kept half alone, for as many epochs and so half the steps, and both are fine-tuned alike.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from benchmarks.demo_figures import Lines
+from reidkit.datasets import SyntheticConfig, load_dataset, make_synthetic
+from reidkit.loop import RunFolder, create_fabric, load_model, read_recipe, resolve_config
+from reidkit.loop.model import inherited_settings
+from reidkit.pretrain import select_images, train_pretrain
+from reidkit.supervised import train_supervised
+
+Settings = dict[str, Any]
+SIZE = (64, 32)
+
+
+def make_mixture(folder: Path, people: int, others: int, seed: int) -> None:
+    """`people` pedestrians in person_*.png and `others` images of four other kinds in other_*.png."""
+    source = SyntheticConfig(
+        train_identities=-(-people // 8),
+        test_identities=2,
+        cameras=4,
+        images_per_camera=2,
+        distractors=0,
+        seed=50 + seed,
+    )
+    make_synthetic(folder.parent / "source", source)
+    folder.mkdir()
+    paths = load_dataset(str(folder.parent / "source")).train.paths[:people]
+    rng = np.random.default_rng(seed)
+    for number, path in enumerate(paths):
+        with Image.open(path) as image:
+            small = image.convert("RGB").resize(SIZE[::-1], Image.Resampling.BICUBIC)
+        small.save(folder / f"person_{number:05d}.png")
+        if number < others:
+            kinds = (noise, texture, shapes, scrambled)
+            Image.fromarray(kinds[number % 4](rng, np.asarray(small))).save(folder / f"other_{number:05d}.png")
+
+
+def noise(rng: np.random.Generator, person: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Independent pixels."""
+    return rng.integers(0, 256, person.shape, dtype=np.uint8)
+
+
+def texture(rng: np.random.Generator, person: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Smooth colours at a random scale."""
+    coarse = rng.integers(0, 256, (rng.integers(2, 12), rng.integers(2, 8), 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(person.shape[1::-1], Image.Resampling.BICUBIC))
+
+
+def shapes(rng: np.random.Generator, person: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Ellipses and boxes of random colours."""
+    image = Image.new("RGB", person.shape[1::-1], tuple(rng.integers(0, 256, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    for _ in range(rng.integers(3, 9)):
+        left, top = rng.integers(0, person.shape[1]), rng.integers(0, person.shape[0])
+        box = [int(left), int(top), int(left + rng.integers(3, 24)), int(top + rng.integers(3, 24))]
+        kind = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        kind(box, fill=tuple(rng.integers(0, 256, 3).tolist()))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1)))))
+
+
+def scrambled(rng: np.random.Generator, person: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A person's 8 x 8 tiles in random places: the right colours, no body."""
+    height, width = person.shape[0] // 8, person.shape[1] // 8
+    tiles = person.reshape(height, 8, width, 8, 3).swapaxes(1, 2).reshape(-1, 8, 8, 3)
+    tiles = tiles[rng.permutation(len(tiles))].reshape(height, width, 8, 8, 3)
+    return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(person.shape))
+
+
+def run(train: Any, folder: Path, *layers: Settings) -> float:
+    """The last mAP of a run, in per cent."""
+    config = resolve_config(layers)
+    history = train(config, RunFolder.create(folder, config), progress=Lines())
+    return float(history[-1]["mAP"])
+
+
+def measure(options: argparse.Namespace, seed: int, scratch: Path) -> Settings:
+    """All figures of one seed."""
+    mixture = scratch / "mixture"
+    make_mixture(mixture, options.people, options.others, seed)
+    common: Settings = {"seed": seed, "data": {"target": str(mixture)}, "training": {"epochs": options.epochs}}
+    probe: Settings = {"pretrain": {"probe": "synthetic"}, "evaluation": {"every": options.epochs}}
+    pretrain = (read_recipe("pretrain/synthetic"), common, probe)
+    figures: Settings = {"frozen, all": run(train_pretrain, scratch / "all", *pretrain)}
+
+    def fine_tune(start: str) -> float:
+        weights = [inherited_settings(str(scratch / start)), {"backbone": {"pretrained": str(scratch / start)}}]
+        about = {"seed": seed, "training": {"epochs": options.tuning}, "evaluation": {"every": options.tuning}}
+        recipe = read_recipe("supervised/synthetic")
+        return run(train_supervised, scratch / f"{start}-tuned", recipe, about, *weights)
+
+    figures["fine-tuned, all"] = fine_tune("all")
+    models = load_model(scratch / "all"), load_model(scratch / "all-tuned")
+    names = sorted(path.name for path in mixture.iterdir())
+    people = sum(name.startswith("person") for name in names)
+    for direction in ("high", "low"):
+        listing = scratch / f"{direction}.txt"
+        fabric = create_fabric("auto", "32")
+        kept = select_images(
+            fabric, *models, mixture, names, listing, listing.with_suffix(".parquet"), direction=direction
+        ).kept_names
+        found = sum(name.startswith("person") for name in kept)
+        figures[f"people kept, {direction}"] = found / people
+        figures[f"people kept, {direction}, of each kind lost"] = [
+            sum(int(name[6:11]) % 4 == kind for name in kept if name.startswith("other")) for kind in range(4)
+        ]
+    chance = np.random.default_rng(seed).choice(names, len(names) // 2, replace=False)
+    figures["people kept, random"] = sum(name.startswith("person") for name in chance) / people
+    best = max(("high", "low"), key=lambda direction: figures[f"people kept, {direction}"])
+    chosen: Settings = {"pretrain": {"list": str(scratch / f"{best}.txt")}}
+    figures["frozen, half"] = run(train_pretrain, scratch / "half", *pretrain, chosen)
+    figures["fine-tuned, half"] = fine_tune("half")
+    return figures
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="CFS on a mixture")
+    parser.add_argument("--people", type=int, default=1200)
+    parser.add_argument("--others", type=int, default=1200)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--tuning", type=int, default=6, help="epochs of fine-tuning")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1])
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    figures: Settings = {"people": options.people, "others": options.others, "epochs": options.epochs, "seeds": {}}
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            figures["seeds"][seed] = measure(options, seed, Path(scratch))
+        print(seed, json.dumps(figures["seeds"][seed]), flush=True)
+    figures |= {"date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count(), "machine": platform.machine()}
+    print(json.dumps(figures, indent=1))
+    if options.output:
+        options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
