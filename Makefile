@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # The environment is made again only when what it is made from changes.
 STAMP  := $(VENV)/installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-all test-gpu lint types bench lock clean
+.PHONY: demo test test-all test-gpu lint docs bench lock clean
 
 demo: $(STAMP)
 	$(BIN)/reidkit usl
@@ -24,10 +24,16 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.demo_figures
 	$(BIN)/python -m benchmarks.adaptation
 	$(BIN)/python -m benchmarks.clustering
+	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.selection
+	$(BIN)/python -m benchmarks.inference
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

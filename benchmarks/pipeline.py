@@ -1,7 +1,7 @@
 """How much of the bare model's images/s the pipeline delivers: decode, store, augmentation, extraction, training step.
 
     python -m benchmarks.pipeline [--backbone vit_small_ics] [--images 512] [--batch-size 64] [--rounds 5]
-                                  [--device auto] [--precision auto] [--output FILE.json]
+                                  [--device auto] [--precision auto] [--compile] [--output FILE.json]
 
 The bare model works on tensors that lie on the device already. Bare and piped take turns, round by round, and the
 median of the rounds' ratios counts: neither warms the machine up for the other. Images are generated pedestrians,
@@ -50,7 +50,7 @@ from reidkit.loop import (
     resolve_config,
     train_epoch,
 )
-from reidkit.loop.device import place
+from reidkit.loop.device import compile_backbones, place
 from reidkit.loop.optimisation import create_optimizer
 
 SIZE = (256, 128)
@@ -205,6 +205,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -226,11 +227,14 @@ def main() -> None:
         reopened = time.perf_counter() - again
         model = build_model(config.backbone, 1)
         place(fabric, model)
+        if options.compile:
+            compile_backbones(model)
         figures: dict[str, Any] = {
             "backbone": options.backbone,
             "image size": SIZE,
             "images": len(images.split),
             "batch size": options.batch_size,
+            "compiled": options.compile,
             "images/s": parts(images, config, fabric),
             "store": {
                 "GiB": round(list_stores(Path(scratch) / "images")[0].bytes / 2**30, 3),

@@ -102,12 +102,17 @@ def measure(options: argparse.Namespace, seed: int, scratch: Path) -> Settings:
     pretrain = (read_recipe("pretrain/synthetic"), common, probe)
     figures: Settings = {"frozen, all": run(train_pretrain, scratch / "all", *pretrain)}
 
+    recipe = read_recipe("supervised/synthetic")
+    about = {"seed": seed, "training": {"epochs": options.tuning}, "evaluation": {"every": options.tuning}}
+
     def fine_tune(start: str) -> float:
         weights = [inherited_settings(str(scratch / start)), {"backbone": {"pretrained": str(scratch / start)}}]
-        about = {"seed": seed, "training": {"epochs": options.tuning}, "evaluation": {"every": options.tuning}}
-        recipe = read_recipe("supervised/synthetic")
         return run(train_supervised, scratch / f"{start}-tuned", recipe, about, *weights)
 
+    scratch_settings = {"backbone": inherited_settings(str(scratch / "all"))["backbone"]}
+    figures["fine-tuned, not pre-trained"] = run(
+        train_supervised, scratch / "none-tuned", recipe, about, scratch_settings
+    )
     figures["fine-tuned, all"] = fine_tune("all")
     models = load_model(scratch / "all"), load_model(scratch / "all-tuned")
     names = sorted(path.name for path in mixture.iterdir())

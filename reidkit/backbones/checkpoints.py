@@ -3,6 +3,7 @@
 import logging
 import re
 import warnings
+import zipfile
 from collections.abc import Container, Mapping
 from os import PathLike
 from pathlib import Path
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 _OPTIONAL = {"gem.p", "sie_embed"}  # weights of others know neither GeM nor the cameras
 _POSITIONS = "pos_embed"
 _SHOWN = 5
+_INFLATED = 2**26  # bytes of a compressed checkpoint's members; torch compresses nothing
 
 
 class LoadReport(NamedTuple):
@@ -66,16 +68,41 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     try:
         if file.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(file))
+        _refuse_bomb(file)
         # Warnings tell how an old file was written, which its reader cannot change.
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(STAND_INS):
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged file can fail anywhere in an unpickler
         raise _unreadable(file, error) from error
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{file} holds a {type(content).__name__}, not a dict of weights; save the model's state_dict() instead"
         )
+    held = [
+        *content.values(),
+        *(inner for value in content.values() if isinstance(value, dict) for inner in value.values()),
+    ]
+    if any(isinstance(value, Tensor) and value.is_meta for value in held):
+        raise CheckpointError(
+            f"{file} holds shapes without numbers (of torch's device meta); save the weights themselves"
+        )
     return dict(content)
+
+
+def _refuse_bomb(file: Path) -> None:
+    """Refuse an archive that would inflate, or whose members are the same bytes many times."""
+    if not zipfile.is_zipfile(file):
+        return
+    size = file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        inflated = sum(member.file_size for member in archive.infolist())
+    if inflated > max(_INFLATED, 2 * size):
+        raise CheckpointError(
+            f"{file} has {size:,} bytes and would inflate to {inflated:,}, which torch's own files never do; save the "
+            "weights anew with torch.save"
+        )
 
 
 def _unreadable(file: Path, error: Exception) -> CheckpointError:

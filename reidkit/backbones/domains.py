@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class DomainBatchNorm(nn.Module):
 
     def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
-        self._kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = type(plain)
+        self._kind: type[nn.BatchNorm1d | nn.BatchNorm2d] = _plain_kind(plain)
         self.eps, self.momentum = plain.eps, plain.momentum
         self.register_parameter("weight", plain.weight)
         self.register_parameter("bias", plain.bias)
@@ -115,13 +115,18 @@ def split_domains(model: nn.Module) -> None:
     """
     norms = {path: module for path, module in model.named_modules() if isinstance(module, _BatchNorm)}
     for path, norm in norms.items():
-        if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d) or norm.running_mean is None:
+        if _plain_kind(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d) or norm.running_mean is None:
             raise ConfigError(
                 f"the statistics of {path!r} ({type(norm).__name__}) cannot be kept per domain, only those of plain "
                 "BatchNorm1d and BatchNorm2d with running statistics; take a ViT or a ResNet"
             )
     for path, norm in norms.items():
         _replace(model, path, DomainBatchNorm(cast(nn.BatchNorm1d | nn.BatchNorm2d, norm)))
+
+
+def _plain_kind(norm: _BatchNorm) -> Any:
+    """The class of a BatchNorm, or that which it had before it was synchronised over processes."""
+    return getattr(norm, "plain_kind", type(norm))
 
 
 def merge_domains(model: nn.Module) -> None:

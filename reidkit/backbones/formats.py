@@ -15,12 +15,14 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
+import torch
 from torch import Tensor, nn
 
+from reidkit.backbones.config import BackboneConfig
 from reidkit.backbones.embedding import EmbeddingModel
 from reidkit.backbones.positions import stored_grid
 from reidkit.backbones.stem import STEM_STRIDE
-from reidkit.backbones.vit import WIDTHS, default_heads
+from reidkit.backbones.vit import DEPTH, STEM, WIDTHS, default_heads, is_own_vit
 from reidkit.errors import CheckpointError
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Architecture",
     "Layout",
     "StoredWeights",
+    "check_settings",
     "infer_architecture",
     "is_skipped",
     "split_checkpoint",
@@ -42,6 +45,9 @@ NECK = "bottleneck."
 
 _CONTAINERS = ("model", "state_dict", "teacher")
 _PARALLEL = "module."
+_SHARED = 4  # times that the numbers of a checkpoint may be used; weights that are tied count twice
+_LARGEST = 2**14  # pixels, cameras, heads, blocks; and numbers of a feature
+_QKV = re.compile(r"blocks\.\d+\.attn\.qkv\.weight")
 _SKIPPED = re.compile(r"head|dist|pre_logits|classifier|fc\.|.*\bsource_(mean|var)$")
 
 
@@ -127,7 +133,26 @@ def _find_weights(content: Mapping[str, object]) -> tuple[str, dict[str, Tensor]
 
 
 def _tensors(held: Mapping[str, object]) -> dict[str, Tensor]:
-    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    """The weights among what a checkpoint holds.
+
+    Raises:
+        CheckpointError: One is no plain array of numbers that are all there: a shape is what models are built from.
+    """
+    state = {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    if any(tensor.is_meta for tensor in state.values()):  # a model without numbers, in memory; no file may hold one
+        return state
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and not tensor.is_quantized
+        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"the weight {name!r} of shape {tuple(tensor.shape)} is not a plain array of as many numbers; save it "
+                "with .contiguous() or .to_dense()"
+            )
+    storages = [tensor.untyped_storage() for tensor in state.values()]
+    distinct = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    if sum(tensor.nbytes for tensor in state.values()) > _SHARED * sum(distinct.values()):
+        raise CheckpointError("the weights are the same few numbers under many names; save a state_dict() as it is")
+    return state
 
 
 def infer_architecture(content: Mapping[str, object]) -> Architecture:
@@ -157,19 +182,68 @@ def infer_architecture(content: Mapping[str, object]) -> Architecture:
             "timm name"
         )
     side = patch[0] * (STEM_STRIDE if has_stem else 1)
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    _check_size(content, width, depth)
     rows, columns = stored_grid(pos.shape[1] - 1)
     name = next((name for name, known in WIDTHS.items() if known == width), "vit_tiny")
     architecture = Architecture(
         name=name + ("_ics" if has_stem else ""),
         image_size=(rows * side, columns * side),
         embed_dim=width,
-        depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
+        depth=depth,
         num_heads=default_heads(width),
         patch_size=side,
     )
     if "sie_embed" in state:
         architecture["sie_cameras"] = len(state["sie_embed"])
     return architecture
+
+
+def _check_size(content: Mapping[str, object], width: int, depth: int) -> None:
+    """Make sure, before a ViT of some size is made, that a checkpoint holds as many weights: a header costs nothing.
+
+    Args:
+        content: What `read_checkpoint` returns, in any layout.
+        width: D.
+        depth: Blocks.
+
+    Raises:
+        CheckpointError: It does not.
+    """
+    state = split_checkpoint(content).backbone
+    found = sum(
+        _QKV.fullmatch(name) is not None and weight.shape == (3 * width, width) for name, weight in state.items()
+    )
+    if found != depth:
+        raise CheckpointError(
+            f"the checkpoint says that it is of a ViT of width {width:,} with {depth:,} blocks, and holds {found:,} of "
+            "them; its author should save the whole state_dict()"
+        )
+
+
+def check_settings(config: BackboneConfig, content: Mapping[str, object]) -> None:
+    """Refuse settings that lie in a checkpoint and would fetch a model, or make one that its weights are not of.
+
+    Args:
+        config: The settings.
+        content: What `read_checkpoint` returns.
+
+    Raises:
+        CheckpointError: They would.
+    """
+    sizes = {"image_size": max(config.image_size), "sie_cameras": config.sie_cameras, "num_heads": config.num_heads}
+    if not is_own_vit(config.name):
+        sizes |= {"embed_dim": config.embed_dim, "depth": config.depth}
+    for name, size in sizes.items():
+        if (size or 0) > _LARGEST:
+            raise CheckpointError(f"the settings in the checkpoint have {name}={size:,}, which no model has")
+    if ":" in config.name:
+        raise CheckpointError(
+            f"the settings in the checkpoint name {config.name!r}, which would be downloaded; create this backbone "
+            "yourself, and load the weights into it"
+        )
+    if is_own_vit(config.name):
+        _check_size(content, config.embed_dim or WIDTHS[config.name.removesuffix(STEM)], config.depth or DEPTH)
 
 
 def to_usl_layout(model: EmbeddingModel, *, epoch: int = 0, best_map: float = 0.0) -> dict[str, object]:

@@ -1,8 +1,10 @@
 """Batch normalisation over the images of all processes, on any device."""
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn import functional as collective
 
 from reidkit.backbones.domains import DomainBatchNorm
 
@@ -36,11 +38,11 @@ def whole_batch_norm(
     rest = [dim for dim in range(values.ndim) if dim != 1]
     shape = (1, -1, *[1] * (values.ndim - 2))
     count = values.new_tensor([values.numel() / values.shape[1]])
-    sums = collective.all_reduce(torch.cat([values.sum(rest), count]))  # type: ignore[no-untyped-call]
+    sums = _sum(torch.cat([values.sum(rest), count]))
     total = sums[-1].detach()
     found_mean = sums[:-1] / total
     centred = values - found_mean.view(shape)
-    found_variance = collective.all_reduce(centred.square().sum(rest)) / total  # type: ignore[no-untyped-call]
+    found_variance = _sum(centred.square().sum(rest)) / total
     if mean is not None and variance is not None:
         with torch.no_grad():
             mean.lerp_(found_mean, momentum)
@@ -61,12 +63,37 @@ def synchronise_norms(model: nn.Module) -> None:
             norm.__class__ = _SYNCHRONISED[type(norm)]
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over processes; so is its gradient, since every process's loss may hang on it."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # torch's takes any number
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _sum(value: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
+    return total
+
+
 class _SynchronisedNorm1d(nn.BatchNorm1d):
+    plain_kind = nn.BatchNorm1d
+
     def forward(self, features: Tensor) -> Tensor:
         return _normalise(self, features) if self.training else nn.BatchNorm1d.forward(self, features)
 
 
 class _SynchronisedNorm2d(nn.BatchNorm2d):
+    plain_kind = nn.BatchNorm2d
+
     def forward(self, features: Tensor) -> Tensor:
         return _normalise(self, features) if self.training else nn.BatchNorm2d.forward(self, features)
 

@@ -10,7 +10,7 @@ from reidkit.backbones.sie import CameraVisionTransformer
 from reidkit.backbones.stem import PATCH, STEM_STRIDE, ConvStem
 from reidkit.errors import ConfigError
 
-__all__ = ["STEM", "WIDTHS", "create_vit", "default_heads", "is_own_vit"]
+__all__ = ["DEPTH", "STEM", "WIDTHS", "create_vit", "default_heads", "is_own_vit"]
 
 WIDTHS = {"vit_tiny": 192, "vit_small": 384, "vit_base": 768}
 """Width D of each ViT; depth is 12 and a head is 64 wide in all of them."""
@@ -18,7 +18,7 @@ WIDTHS = {"vit_tiny": 192, "vit_small": 384, "vit_base": 768}
 STEM = "_ics"
 """What a ViT's name ends in when it has the IBN convolution stem."""
 
-_DEPTH = 12
+DEPTH = 12
 _HEAD_WIDTH = 64
 
 
@@ -76,7 +76,7 @@ def create_vit(
         patch_size=patch,
         num_classes=0,
         embed_dim=width,
-        depth=depth or _DEPTH,
+        depth=depth or DEPTH,
         num_heads=heads,
         drop_path_rate=drop_path,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),

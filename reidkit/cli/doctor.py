@@ -1,14 +1,175 @@
 """`reidkit doctor`."""
 
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
 import click
+
+from reidkit.cli.options import data_root_option
 
 __all__ = ["doctor"]
 
+_CACHE_GIB, _WORK_GIB, _SHARED_GIB = 5, 5, 1
+_ON_GPUS = "several processes on GPUs need more:"
 
-@click.command()
-def doctor() -> None:
-    """The environment: versions, devices, precision, data; what a bug report needs."""
+
+class _Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["fine", "note", "problem"]
+    """A note may matter; a problem will."""
+    found: str
+    remedy: str = ""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  reidkit doctor                       what is found, and what to do about it
+  reidkit doctor --json > report.json  the same for a bug report
+"""
+)
+@data_root_option
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
+def doctor(ctx: click.Context, data_root: Path | None, as_json: bool) -> None:
+    """The environment: versions, devices, precision, disks, data; what a bug report needs.
+
+    The exit code is 1 if something is wrong that training will meet.
+    """
+    from reidkit.loop.run_folder import environment
+
+    findings = list(_examine(data_root))
+    facts = {**environment(), "findings": [finding._asdict() for finding in findings]}
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        _show(facts, findings)
+    ctx.exit(1 if any(finding.state == "problem" for finding in findings) else 0)
+
+
+def _examine(data_root: Path | None) -> Iterator[_Finding]:
+    from reidkit.datasets import cache_folder
+
+    yield _versions()
+    yield from _devices()
+    yield _faiss()
+    yield _disk("cache", cache_folder(), _CACHE_GIB, "set REIDKIT_CACHE to a folder on a larger disk")
+    yield _disk("working folder", Path.cwd(), _WORK_GIB, "run folders are made here, or where --output says")
+    yield _shared_memory(Path("/dev/shm"))
+    yield _data(data_root)
+
+
+def _versions() -> _Finding:
+    """Whether what is installed is what reidkit's metadata ask for."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for line in metadata.requires("reidkit") or ():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(version, prereleases=True):
+            wrong.append(f"{wanted.name} {version} is not {wanted.specifier}")
+    if wrong:
+        return _Finding("packages", "problem", "; ".join(wrong), "install reidkit again: pip install --upgrade reidkit")
+    return _Finding("packages", "fine", "all as required")
+
+
+def _devices() -> Iterator[_Finding]:
+    """Devices, their memory, and the precision that `auto` would choose."""
+    import torch
+
+    from reidkit.loop.device import resolve_precision
+    from reidkit.processor import cpu_has_bf16
+
+    cores = len(os.sched_getaffinity(0))
+    bf16 = "multiplies bf16 in hardware" if cpu_has_bf16() else "has no bf16 in hardware"
+    yield _Finding("processor", "fine", f"{cores} of {os.cpu_count()} cores for this process; it {bf16}")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        found = f"none ({f'PyTorch is built for CUDA {built}' if built else 'PyTorch is built without CUDA'})"
+        yield _Finding("CUDA devices", "note", found, "training runs on the CPU; fine for small sets only")
+    for index in range(torch.cuda.device_count()):
+        free, total = (f"{size / 2**30:.0f}" for size in torch.cuda.mem_get_info(index))
+        major, minor = torch.cuda.get_device_capability(index)
+        found = f"{torch.cuda.get_device_name(index)}, {free} of {total} GiB free, compute capability {major}.{minor}"
+        yield _Finding(f"cuda:{index}", "fine", found)
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    yield _Finding("precision by default", "fine", f"{resolve_precision(kind, 'auto')} on {kind}")
+
+
+def _faiss() -> _Finding:
+    if importlib.util.find_spec("faiss") is None:
+        return _Finding("faiss", "note", "not installed", "not needed: torch searches neighbours, with the same result")
+    return _Finding("faiss", "fine", "installed")
+
+
+def _disk(name: str, folder: Path, wanted: int, remedy: str) -> _Finding:
+    """Whether a folder, or the first above it that exists, can be written and has some GiB free."""
+    nearest = next(place for place in [folder, *folder.absolute().parents] if place.is_dir())
+    free = shutil.disk_usage(nearest).free / 2**30
+    found = f"{folder}, {free:.1f} GiB free"
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
+        return _Finding(name, "problem", f"{folder} cannot be written", remedy)
+    return _Finding(name, "note" if free < wanted else "fine", found, remedy if free < wanted else "")
+
+
+def _shared_memory(folder: Path) -> _Finding:
+    """What several processes on one machine exchange gradients through."""
+    if not folder.is_dir():
+        return _Finding("shared memory", "note", f"there is no {folder}", f"{_ON_GPUS} set NCCL_SHM_DISABLE=1")
+    size = shutil.disk_usage(folder).total / 2**30
+    if size < _SHARED_GIB:
+        remedy = f"{_ON_GPUS} start the container with --shm-size=1g, or set NCCL_SHM_DISABLE=1"
+        return _Finding("shared memory", "note", f"{size:.2f} GiB at {folder}", remedy)
+    return _Finding("shared memory", "fine", f"{size:.1f} GiB at {folder}")
+
+
+def _data(data_root: Path | None) -> _Finding:
+    from reidkit.datasets import CATALOG, default_data_root, find_roots
+
+    root = data_root or default_data_root()
+    if not root.is_dir():
+        remedy = "make it, or name it by --data-root or REIDKIT_DATA; data sets can be named by their paths too"
+        return _Finding("data root", "note", f"{root} does not exist", remedy)
+    names = [name for name, entry in CATALOG.items() if find_roots(entry, root)]
+    if not names:
+        return _Finding("data root", "note", f"{root} has no known data set", "see `reidkit data list`")
+    return _Finding("data root", "fine", f"{root} with {', '.join(names)}")
+
+
+def _show(facts: dict[str, Any], findings: list[_Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     from reidkit.cli.console import show_table
-    from reidkit.cli.tables import environment_table
 
-    show_table(environment_table())
+    found = Table(title="this machine")
+    found.add_column("", no_wrap=True)
+    found.add_column("found", overflow="fold")
+    found.add_column("what to do", overflow="fold")
+    styles = {"fine": "green", "note": "yellow", "problem": "red"}
+    for finding in findings:
+        heading = Text(finding.name, style=styles[finding.state])
+        advice = f"{finding.state}: {finding.remedy}" if finding.remedy else ""
+        found.add_row(heading, Text(finding.found), Text(advice))
+    show_table(found)
+    report = Table("what", "version", title="for a bug report (--json has it all)")
+    for name in ("reidkit", "python", "platform", "processor", "threads"):
+        report.add_row(name, str(facts[name]))
+    for package, version in facts["packages"].items():
+        report.add_row(package, version)
+    show_table(report)

@@ -1,16 +1,20 @@
 """What every training command does around its one call: settings, run folder, progress, closing table, report."""
 
 import logging
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from reidkit.cli.console import Display, log_to
 from reidkit.cli.options import settings_of
 from reidkit.errors import ConfigError, Interrupted, RunError
 from reidkit.loop import (
+    Progress,
     Record,
     RunConfig,
     RunFolder,
@@ -31,7 +35,7 @@ logger = logging.getLogger("reidkit")
 
 RUNS = Path("runs")
 
-_MAY_CHANGE = ("training.epochs", "training.device")
+_MAY_CHANGE = ("training.epochs", "training.device", "evaluation.batch_size")
 
 
 def run_training(
@@ -45,20 +49,32 @@ def run_training(
         options: What was typed.
         default_target: The data set where neither a target nor a recipe was typed.
     """
-    with terminable():
-        run, config = _open(mode, options, default_target)
-        start = time.monotonic()
-        with Display(quiet=options["quiet"]) as display, log_to(run.log_file):
-            display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
-            display.say(f"run folder {run.path}")
-            if options["resume"] and not run.begun:
-                display.say("the run to resume has no checkpoint yet: it starts from its beginning")
-            try:
-                history = train(config, run, data_root=options["data_root"], progress=display, resume=options["resume"])
-                _close(display, history, run.path, start)
-            except KeyboardInterrupt as stop:
-                logger.warning("%s", _farewell(stop, mode, run, options))
-                raise SystemExit(stop.exit_code if isinstance(stop, Interrupted) else 130) from None
+    try:
+        with terminable():
+            _train(mode, train, options, default_target)
+    except Interrupted as stop:  # before there is a log, or after
+        if _leads():
+            click.echo(f"{stop}; nothing was being trained. Type the same again to go on", err=True)
+        raise SystemExit(stop.exit_code) from None
+
+
+def _train(mode: str, train: Callable[..., list[Record]], options: Mapping[str, Any], default_target: str) -> None:
+    run, config = _open(mode, options, default_target)
+    start = time.monotonic()
+    if not _leads():
+        train(config, run, data_root=options["data_root"], progress=Progress(), resume=options["resume"])
+        return
+    with Display(quiet=options["quiet"]) as display, log_to(run.log_file):
+        display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
+        display.say(f"run folder {run.path}")
+        if options["resume"] and not run.begun:
+            display.say("the run to resume has no checkpoint yet: it starts from its beginning")
+        try:
+            history = train(config, run, data_root=options["data_root"], progress=display, resume=options["resume"])
+            _close(display, history, run.path, start)
+        except KeyboardInterrupt as stop:
+            logger.warning("%s", _farewell(stop, mode, run, options))
+            raise SystemExit(stop.exit_code if isinstance(stop, Interrupted) else 130) from None
 
 
 def _close(display: Display, history: list[Record], folder: Path, start: float) -> None:
@@ -87,6 +103,11 @@ def _farewell(stop: KeyboardInterrupt, mode: str, run: RunFolder, options: Mappi
     return f"{told}. Go on with: {shlex.join(command)}"
 
 
+def _leads() -> bool:
+    """Whether this process writes and shows; of those that torchrun has started it is the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[RunFolder, RunConfig]:
     """A new run, or the one to go on with."""
     target = options["target"]
@@ -101,13 +122,18 @@ def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[R
         raise ConfigError(
             f"{recipe} is a recipe of `reidkit {config.mode}`, not of `reidkit {mode}`; see `reidkit recipes list`"
         )
+    if not options["output"] and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError(
+            f"{os.environ['WORLD_SIZE']} processes are to work on one run: name its folder with --output, for all alike"
+        )
     path = options["output"] or new_run_path(RUNS, _run_name(mode, config.data.target))
-    return RunFolder.create(path, config), config
+    return (RunFolder.create(path, config) if _leads() else RunFolder(path)), config
 
 
 def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFolder, RunConfig]:
     """The run to go on with; what was typed may lengthen it, nothing else."""
-    run = RunFolder.open(options["output"] or latest_run_path(RUNS, _run_name(mode, target)))
+    path = options["output"] or latest_run_path(RUNS, _run_name(mode, target))
+    run = RunFolder.open(path) if _leads() else RunFolder(path)
     saved = run.read_config()
     if saved.mode != mode:
         raise RunError(
@@ -130,7 +156,8 @@ def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFol
             f"{run.path} was started for {saved.training.epochs} epochs; --epochs {config.training.epochs} cannot "
             "shorten it"
         )
-    run.save_config(config)
+    if _leads():
+        run.save_config(config)
     return run, config
 
 

@@ -15,7 +15,7 @@ from reidkit.datasets.check import DatasetFacts, check_dataset
 from reidkit.datasets.config import AugmentationConfig, Colour, DataConfig, SamplerConfig
 from reidkit.datasets.contact_sheet import write_contact_sheet
 from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops, multi_crop
-from reidkit.datasets.images import DecodedImages, Pixels, StoredImages, decode_images
+from reidkit.datasets.images import DecodedImages, Pixels, StoredImages, decode_images, iterate_images
 from reidkit.datasets.sampler import sample_batches
 from reidkit.datasets.splits import ReIDDataset, Split
 from reidkit.datasets.store import StoreRecord, evict, list_stores, open_images
@@ -51,6 +51,7 @@ __all__ = [
     "evict",
     "find_root",
     "find_roots",
+    "iterate_images",
     "list_stores",
     "load_dataset",
     "make_synthetic",

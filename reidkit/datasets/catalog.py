@@ -40,9 +40,13 @@ SYNTHETIC = {
     "synthetic-crowd": SyntheticConfig(
         style="winter", seed=1, train_identities=300, test_identities=20, images_per_camera=1, distractors=0
     ),
+    "synthetic-many": SyntheticConfig(seed=2, train_identities=4000, images_per_camera=1, distractors=0),
+    "synthetic-many-b": SyntheticConfig(
+        style="winter", seed=3, train_identities=4000, images_per_camera=1, distractors=0
+    ),
 }
 """Name -> what is generated: sets that need no download. The second is another domain to adapt to, the third has many
-people of that domain, few images of each, to learn first features from."""
+people of that domain, few images of each, to learn first features from; the last two are for pre-training."""
 
 Progress = Callable[[int, int], None]
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from reidkit.datasets.images import IMAGE_FORMATS
 from reidkit.datasets.lmdb import open_entry
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 from reidkit.errors import DataError
@@ -194,8 +195,8 @@ def _paste(
 def _read(path: Path) -> Image.Image | None:
     """An image, or nothing if it cannot be read."""
     try:
-        with open_entry(path) as file, Image.open(file) as image:
+        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
             return image.convert("RGB")
     # Pillow's decoders raise many kinds of errors on damaged files; each means the same here.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+    except Exception:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from reidkit.datasets.images import IMAGE_FORMATS
 from reidkit.datasets.lmdb import entry_status, open_entry
 
 __all__ = ["FileFacts", "inspect_files"]
@@ -68,10 +69,10 @@ def _measure(path: Path) -> _Measure | str:
         length = entry_status(path).size
         if length == 0:  # also what a pipe says, and opening one would wait for ever
             return "the file is empty"
-        with open_entry(path) as file, Image.open(file) as image:
+        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
             return length, image.height, image.width
     # Pillow raises many kinds of errors on damaged files; each means the same here.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 

@@ -1,10 +1,9 @@
 """Image files: finding, reading and resizing them."""
 
 import os
-import stat
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -15,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidkit.datasets.lmdb import is_entry, open_entry
+from reidkit.datasets.lmdb import open_entry
 from reidkit.errors import DataError
 
 __all__ = [
+    "IMAGE_FORMATS",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "DecodedImages",
@@ -36,6 +36,12 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 MAX_PIXELS = 178_956_970
 """Width times height beyond which a file is taken for a decompression bomb; Pillow's own limit for an error."""
 
+IMAGE_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever its suffix: some of its other readers call programs (EPS: Ghostscript)."""
+
+_MAX_SIDE = 2**18  # pixels; the filter's weights and what lies between its two passes grow with the longer side
+_SCANS = 10  # of a usual progressive JPEG; each one passes over the whole image
+_STRIP = 2**22  # pixels that are brought to RGB at a time
 _BACKGROUND = "white"  # behind transparent parts, as viewers show them
 _AHEAD = 256  # images decoded or waiting to be, at most (or two per worker)
 _CHUNK = 16  # images per task: handing over one at a time costs a tenth of decoding a small one
@@ -93,7 +99,9 @@ def iterate_images(
     that are not plain 8-bit RGB:
 
     * Truncated or empty files, texts, folders, pipes, broken links and links to themselves are unreadable, as is an
-      image of more than `MAX_PIXELS` pixels. Long and thin ones (30,000 x 1) are resized like any other.
+      image of more than `MAX_PIXELS` pixels, of more than 262,144 along one side, or a progressive JPEG of less than
+      that with more scans than its size allows. Long and thin ones (30,000 x 1) are resized like any other.
+    * BMP, GIF, JPEG, PNG, PPM, TIFF and WebP are read, whatever the suffix says; no other program is ever called.
     * Grey images of 16 bits, and of 32-bit integers, are divided by 257, so that 65535 becomes 255. Floating point is
       taken as 0..1 if nothing exceeds 1, else as 0..255; what is not a number becomes black.
     * Transparent parts (RGBA, grey with alpha, palettes) lie on white.
@@ -206,12 +214,8 @@ def _decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
     height, width = size
     try:
         with _open_file(path) as file, _identify(file) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(
-                    f"its header promises {image.width:,} x {image.height:,} = {image.width * image.height:,} pixels, "
-                    f"the limit is {MAX_PIXELS:,}"
-                )
-            resized = _as_rgb(image).resize((width, height), Image.Resampling.BICUBIC)
+            _check_size(image, file)
+            resized = _resize(image, (width, height))
     except OSError as error:
         return f"{type(error).__name__}: {error.strerror or error}"
     # Pillow's decoders raise every kind of error on damaged files; each means the same here.
@@ -222,15 +226,12 @@ def _decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
 
 def _open_file(path: Path) -> BinaryIO:
     """The bytes of an image; all reading goes through here."""
-    if is_entry(path):
-        return open_entry(path)
-    status = path.stat()
-    # Opening a pipe would wait for a writer for ever.
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("a folder or a device, not a file")
-    if status.st_size == 0:
+    file = open_entry(path)
+    if file.seek(0, os.SEEK_END) == 0:
+        file.close()
         raise OSError("the file is empty")
-    return path.open("rb")
+    file.seek(0)
+    return file
 
 
 def _identify(file: BinaryIO) -> Image.Image:
@@ -243,7 +244,7 @@ def _identify(file: BinaryIO) -> Image.Image:
     tried: set[str] = set()
     for load_plugins in (Image.preinit, Image.init):
         load_plugins()
-        for name in [name for name in Image.ID if name not in tried]:
+        for name in [name for name in Image.ID if name in IMAGE_FORMATS and name not in tried]:
             tried.add(name)
             factory, accept = Image.OPEN[name]
             fits = accept is None or accept(prefix)
@@ -257,21 +258,62 @@ def _identify(file: BinaryIO) -> Image.Image:
     raise OSError("not an image of a known format, or its header is damaged")
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _check_size(image: Image.Image, file: BinaryIO) -> None:
+    """Hold what a header promises against what can be decoded in bounded memory and time."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"its header promises {width:,} x {height:,} = {width * height:,} pixels, the limit is {MAX_PIXELS:,}"
+        )
+    if max(width, height) > _MAX_SIDE:
+        raise ValueError(f"its header promises {width:,} x {height:,} pixels, the limit of a side is {_MAX_SIDE:,}")
+    if image.info.get("progressive"):
+        at = file.tell()
+        file.seek(0)
+        scans = file.read().count(b"\xff\xda")
+        file.seek(at)
+        # Its decoder holds all coefficients, and passes over them once for each scan.
+        if width * height * max(scans, _SCANS) > _SCANS * MAX_PIXELS // 3:
+            raise ValueError(
+                f"it is a progressive JPEG of {width:,} x {height:,} pixels in {scans:,} scans; pixels times scans are "
+                f"limited to {_SCANS * MAX_PIXELS // 3:,}"
+            )
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An image as RGB of another size (W, H); a large one never has a second copy."""
+    unit = image.mode == "F" and not any((np.asarray(strip) > 1).any() for strip in _strips(image))
+    if image.mode == "RGB" or image.width * image.height <= _STRIP:
+        return _as_rgb(image, unit).resize(size, Image.Resampling.BICUBIC)
+    # Pillow too shrinks the width first, and rounds before it shrinks the height: the pixels are the same.
+    narrow, top = Image.new("RGB", (size[0], image.height)), 0
+    for strip in _strips(image):
+        part = _as_rgb(strip, unit).resize((size[0], strip.height), Image.Resampling.BICUBIC)
+        narrow.paste(part, (0, top))
+        top += strip.height
+    return narrow.resize(size, Image.Resampling.BICUBIC)
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """An image cut across, from the top."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _as_rgb(image: Image.Image, unit: bool) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(image), unit)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, _BACKGROUND), layer).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W) of 16-bit or 32-bit integers, or of floats, as bytes; Pillow itself would clip them to white."""
+def _eight_bits(grey: NDArray[Any], unit: bool) -> NDArray[np.uint8]:
+    """(H, W) of 16-bit or 32-bit integers, or of floats (up to 1 if `unit`), as bytes; Pillow would clip to white."""
     if grey.dtype.kind == "f":
-        known = np.nan_to_num(grey, nan=0.0)
-        scale = 255 if known.max() <= 1 else 1
-        scaled = np.rint(np.clip(known * scale, 0, 255))
+        scaled = np.rint(np.clip(np.nan_to_num(grey, nan=0.0) * (255 if unit else 1), 0, 255))
     else:
         scaled = (np.clip(grey.astype(np.int64), 0, 65535) + 128) // 257
     return np.asarray(scaled, dtype=np.uint8)

@@ -1,5 +1,6 @@
 """List files: text lines that name images and say who is on them."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ def read_list(listing: Path, pattern: re.Pattern[str], example: str, needed: str
     Raises:
         DataError: The file cannot be read, a line does not match, or there is none.
     """
+    if listing.exists() and not listing.is_file():
+        raise DataError(f"{listing} is no file; {needed}")
     try:
         lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -46,7 +49,7 @@ def require_files(source: Path, paths: Sequence[Path], remedy: str) -> None:
     Raises:
         DataError: Files are absent: how many, the first of them, and the remedy.
     """
-    absent = [path for path in paths if not path.is_file()]
+    absent = [path for path in paths if not os.path.isfile(path)]  # pathlib's would raise where a name is too long
     if absent:
         raise DataError(
             f"{len(absent):,} of {len(paths):,} images that {source} names do not exist, for instance {absent[0]}; "

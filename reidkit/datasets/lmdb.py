@@ -8,6 +8,9 @@ A split names such an image by a path below the database file: `lmdb/data.mdb/00
 percent-encoded. `open_entry` and `entry_status` take such paths and those of ordinary files alike.
 """
 
+import stat
+import subprocess
+import sys
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +33,31 @@ DATABASE_KINDS = (".mdb", ".lmdb")
 _DATA_FILE = "data.mdb"
 _PROBED = 8  # images looked at to learn what the values are
 _PICKLE_PROTOCOLS = range(2, 6)
+_SMALLEST_NODE = 8  # bytes
+
+# LMDB trusts its files: where one points beyond its end, the process that follows dies. So another goes first. Values
+# on pages of their own are not read, which would take hours; that they end within the file is seen by their address.
+_PROBE = rf"""
+import os, re, sys
+import lmdb, numpy
+database = os.path.realpath(sys.argv[1])
+size = os.path.getsize(database)
+environment = lmdb.open(database, subdir=False, readonly=True, lock=False, readahead=False)
+pages, page = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
+if pages * page > size:
+    sys.exit(f"it has {{size:,}} bytes of {{pages * page:,}}")
+maps = open("/proc/self/maps", encoding="utf-8", errors="surrogateescape").read()
+start = min(int(found[1], 16) for found in re.finditer(r"^(\w+)-.*" + re.escape(database) + "$", maps, re.M))
+with environment.begin(buffers=True) as transaction:
+    for number, (key, value) in enumerate(transaction.cursor()):
+        bytes(key)
+        if len(value) < page:
+            bytes(value)
+        elif numpy.frombuffer(value, numpy.uint8).ctypes.data + len(value) > start + size:
+            sys.exit("a value reaches beyond its end")
+        if number > size // {_SMALLEST_NODE}:
+            sys.exit("it has more entries than bytes")
+"""
 
 _environments: dict[tuple[int, int], "lmdb.Environment"] = {}
 _opening = threading.Lock()
@@ -53,13 +81,20 @@ def load_lmdb(root: Path, name: str, version: str = "LMDB of images, no labels")
         version: Release or layout, in words.
 
     Raises:
-        DataError: The package lmdb is not installed, the database cannot be read or is empty, or its values are not
-            encoded images. Pickled values are refused: loading a pickle can run any code.
+        DataError: The package lmdb is not installed, the database is damaged, cannot be read or is empty, or its values
+            are not encoded images. Pickled values are refused: loading a pickle can run any code.
     """
     database = root / _DATA_FILE if root.is_dir() else root
-    with _environment(database).begin() as transaction:
-        keys = [key for key in transaction.cursor().iternext(values=False) if not _is_bookkeeping(key)]
-        samples = [transaction.get(key) or b"" for key in keys[:_PROBED]]
+    environment = _environment(database)
+    import lmdb
+
+    _require_whole(database)
+    try:
+        with environment.begin() as transaction:
+            keys = [key for key in transaction.cursor().iternext(values=False) if not _is_bookkeeping(key)]
+            samples = [transaction.get(key) or b"" for key in keys[:_PROBED]]
+    except lmdb.Error as error:
+        raise DataError(_damaged(database, error)) from None
     if not keys:
         raise DataError(f"{database} holds no images; an LMDB has an image's name as key and its file as value")
     if not any(_is_image(sample) for sample in samples):
@@ -83,9 +118,18 @@ def open_entry(path: Path) -> BinaryIO:
         DataError: The database cannot be opened.
     """
     if not is_entry(path):
+        # Opening a pipe would wait for a writer for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("a folder or a device, not a file")
         return path.open("rb")
-    with _environment(path.parent).begin() as transaction:
-        value = transaction.get(unquote_to_bytes(path.name))
+    environment = _environment(path.parent)
+    import lmdb
+
+    try:
+        with environment.begin() as transaction:
+            value = transaction.get(unquote_to_bytes(path.name))
+    except lmdb.Error as error:
+        raise OSError(f"{path.parent} is damaged ({error})") from None
     if value is None:
         raise FileNotFoundError(f"{path.parent} has no entry {path.name}")
     return BytesIO(value)
@@ -116,6 +160,8 @@ def _environment(database: Path) -> "lmdb.Environment":
     """
     try:
         status = database.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "no file")
     except OSError as error:
         raise DataError(f"{database} cannot be read ({error.strerror}); name the folder that holds it") from None
     key = status.st_dev, status.st_ino
@@ -141,6 +187,24 @@ def _open(database: Path) -> "lmdb.Environment":
         raise DataError(
             f"{database} cannot be opened as an LMDB ({error}); copy it again, completely, or name another folder"
         ) from None
+
+
+def _require_whole(database: Path) -> None:
+    """Have another process walk through all of a database, which dies where the file is damaged.
+
+    Raises:
+        DataError: It did.
+    """
+    probe = subprocess.run([sys.executable, "-c", _PROBE, database], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        said = probe.stderr.strip().splitlines()
+        raise DataError(
+            _damaged(database, said[-1] if said else f"reading it ends a process by signal {-probe.returncode}")
+        )
+
+
+def _damaged(database: Path, reason: object) -> str:
+    return f"{database} is damaged ({reason}); copy it again, completely, or name another folder"
 
 
 def _is_bookkeeping(key: bytes) -> bool:

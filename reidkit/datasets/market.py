@@ -13,7 +13,7 @@ __all__ = ["MARKET_FOLDERS", "load_market"]
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 """Training, query and gallery."""
 
-_NAME = re.compile(r"(-?\d+)(?=[_.])(?:_c(\d+))?")
+_NAME = re.compile(r"(-?\d{1,18})(?=[_.])(?:_c(\d{1,18})(?!\d))?")  # what fits an int64
 
 
 def load_market(

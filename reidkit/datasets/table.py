@@ -1,6 +1,8 @@
 """Custom data as a table: a row per image."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +11,13 @@ from reidkit.datasets.lists import require_files
 from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, make_split
 from reidkit.errors import DataError
 
-__all__ = ["TABLE_KINDS", "load_table"]
+__all__ = ["TABLE_KINDS", "load_table", "read_parquet"]
 
 TABLE_KINDS = {".csv": "CSV table", ".parquet": "Parquet table"}
 """Suffix, in lower case -> kind of table."""
 
+_VALUES, _VALUES_PER_BYTE = 2**24, 8  # a Parquet file that promises more is taken for a bomb
+_TEXT, _TEXT_PER_BYTE = 2**28, 64  # bytes, likewise
 _SPLITS = ("train", "query", "gallery")
 _COLUMNS = (
     "a table needs the columns path and split (train, query or gallery), and may have identity and camera (numbers or "
@@ -57,11 +61,49 @@ def load_table(table: Path, name: str) -> ReIDDataset:
     return ReIDDataset(name, table, TABLE_KINDS[table.suffix.lower()], train, query, gallery)
 
 
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """A Parquet file as a table of pyarrow's; text columns are dictionaries where they are so in the file.
+
+    Repetition costs next to nothing in a file: what it would unfold to is held against its size before it is read.
+
+    Args:
+        path: The file.
+        columns: Which ones; None is all.
+
+    Raises:
+        DataError: The file promises more than fits its size.
+        OSError, pyarrow.ArrowException: It is missing or damaged.
+    """
+    import pyarrow as pa
+    from pyarrow import compute, parquet
+
+    size = path.stat().st_size
+    with parquet.ParquetFile(path) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        promised = sum(group.column(index).num_values for group in groups for index in range(group.num_columns))
+        if max(promised, metadata.num_rows) > max(_VALUES, _VALUES_PER_BYTE * size):
+            raise DataError(
+                f"{path} promises {promised:,} values in {metadata.num_rows:,} rows, and has {size:,} bytes; write it "
+                "anew, without compression if that is meant"
+            )
+        kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+        text = [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
+    with parquet.ParquetFile(path, read_dictionary=text) as file:
+        table = file.read(columns=None if columns is None else list(columns))
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        chunks = [chunk for chunk in column.chunks if pa.types.is_dictionary(chunk.type) and len(chunk.dictionary)]
+        lengths = (compute.take(compute.binary_length(chunk.dictionary), chunk.indices) for chunk in chunks)
+        if sum(compute.sum(each).as_py() or 0 for each in lengths) > max(_TEXT, _TEXT_PER_BYTE * size):
+            raise DataError(f"{path} repeats long texts in the column {name!r} beyond all proportion; write it anew")
+    return table
+
+
 def _read_columns(table: Path) -> dict[str, list[str]]:
     """The four columns as text; a missing identity or camera is empty text."""
     # Arrow takes long to load, and no other kind of data set needs it.
     import pyarrow
-    from pyarrow import csv, parquet
+    from pyarrow import csv
 
     wanted = ("path", "split", "identity", "camera")
     try:
@@ -69,12 +111,14 @@ def _read_columns(table: Path) -> dict[str, list[str]]:
             as_text = csv.ConvertOptions(column_types=dict.fromkeys(wanted, pyarrow.string()))
             content = csv.read_csv(table, convert_options=as_text)
         else:
-            content = parquet.read_table(table)
+            content = read_parquet(table)
         found = {
             name: content.column(name).cast(pyarrow.string()).to_pylist()
             for name in wanted
             if name in content.column_names
         }
+    except UnicodeDecodeError:
+        raise DataError(f"{table} holds text that is not UTF-8; {_COLUMNS}") from None
     except (OSError, KeyError, pyarrow.ArrowException) as error:
         raise DataError(f"{table} cannot be read as a table ({error}); {_COLUMNS}") from None
     missing = {"path", "split"} - found.keys()
@@ -96,12 +140,11 @@ def _identities(texts: list[str]) -> NDArray[np.int64]:
 def _ranks(texts: list[str]) -> NDArray[np.int64]:
     """The rank of each value among the different ones, by number if all are whole numbers; unknown stays -1."""
     numbers = [_whole(text) for text in texts]
-    named = None in numbers
-    values = np.array(texts) if named else np.array(numbers, dtype=np.int64)
-    known = ~np.isin(values, ["", str(UNKNOWN)] if named else [UNKNOWN])
-    ranks = np.full(len(texts), UNKNOWN, dtype=np.int64)
-    ranks[known] = np.unique(values[known], return_inverse=True)[1]
-    return ranks
+    # No array of text: one long name would lengthen all others.
+    values: list[Any] = texts if None in numbers else numbers
+    known = sorted({*values} - {"", str(UNKNOWN), UNKNOWN})
+    ranks = {value: rank for rank, value in enumerate(known)}
+    return np.array([ranks.get(value, UNKNOWN) for value in values], dtype=np.int64)
 
 
 def _whole(text: str) -> int | None:

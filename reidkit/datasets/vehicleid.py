@@ -20,7 +20,7 @@ VEHICLEID_SIZES = (800, 1600, 2400)
 VEHICLEID_DRAWS = 10
 """Random galleries over which published figures are means."""
 
-_LINE = re.compile(r"(\S+)\s+(\d+)")
+_LINE = re.compile(r"(\S+)\s+(\d{1,18})")  # what fits an int64
 
 Entry = tuple[Path, int, int]
 

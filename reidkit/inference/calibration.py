@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reidkit.datasets import Split
 from reidkit.errors import DataError
 from reidkit.loop import atomic_write
+from reidkit.loop.reading import read_file
 
 __all__ = ["Calibration", "fit_calibration", "read_calibration", "write_calibration"]
 
@@ -92,10 +93,10 @@ def read_calibration(path: Path) -> Calibration:
         DataError: The file is damaged.
     """
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json.loads(read_file(path))
         knots, probabilities = (np.array(stored[name], dtype=np.float64) for name in ("cosines", "probabilities"))
         return Calibration(knots, probabilities, int(stored["same"]), int(stored["different"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}); calibrate again with --calibrate, or remove it") from error
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from reidkit.inference.output import check_output, write_features
 from reidkit.inference.pictures import printable
 from reidkit.loop import Progress, atomic_write
 from reidkit.loop.locking import sole_writer
+from reidkit.loop.reading import open_file, read_file
 
 __all__ = ["Extraction", "extract_to_file"]
 
@@ -183,9 +185,14 @@ class _Work:
     def _read_state(self) -> dict[str, Any]:
         """The state of the same work, or nothing where its data are not all there."""
         try:
-            state: dict[str, Any] = json.loads(self._state.read_bytes())
-            size = self._data.stat().st_size
-        except (OSError, ValueError):
+            state: dict[str, Any] = json.loads(read_file(self._state))
+            with open_file(self._data) as file:
+                size = os.fstat(file.fileno()).st_size
+            done, rows, left_out = operator.index(state["done"]), operator.index(state["rows"]), state["left_out"]
+            numbers = [operator.index(number) for number, reason in left_out if isinstance(reason, str)]
+            consistent = done == rows + len(left_out) and rows >= 0 and sorted({*numbers}) == numbers
+            within = not left_out or (len(numbers) == len(left_out) and 0 <= numbers[0] <= numbers[-1] < done)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return {}
-        complete = state.get("fingerprint") == self._fingerprint and size >= state["rows"] * self._row_bytes
-        return state if complete else {}
+        complete = state.get("fingerprint") == self._fingerprint and size >= rows * self._row_bytes
+        return state if complete and consistent and within else {}

@@ -1,6 +1,7 @@
 """The features of a folder of images, kept on the disk and grown by what is new."""
 
 import json
+import operator
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from reidkit.inference.embedder import Embedder
 from reidkit.inference.pictures import printable
 from reidkit.loop import Progress, atomic_write
 from reidkit.loop.locking import sole_writer
+from reidkit.loop.reading import open_file, read_file
 
 __all__ = ["GalleryIndex", "GalleryUpdate", "is_index"]
 
@@ -56,11 +58,23 @@ class GalleryUpdate(NamedTuple):
     """One line for every image that could not be read: its path and, when it was tried now, the reason."""
 
 
+def _image(row: Any) -> _Image:
+    """An image as a list of a block has it.
+
+    Raises:
+        TypeError, ValueError: It is none, or its name leads out of the gallery folder.
+    """
+    image = _Image(*row)
+    if not isinstance(image.name, str) or os.path.isabs(image.name) or ".." in image.name.split("/"):
+        raise ValueError(f"{image.name!r} is no name of an image in the gallery folder")
+    return image
+
+
 def is_index(folder: Path) -> bool:
     """Whether a folder is an index of ours."""
     try:
-        return "reidkit_index" in json.loads((folder / _HEADER).read_bytes())
-    except (OSError, ValueError, TypeError):
+        return "reidkit_index" in json.loads(read_file(folder / _HEADER))
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -90,15 +104,17 @@ class GalleryIndex:
         if not is_index(folder):
             self._create(root)
         header = self._read(folder / _HEADER)
-        self.root = Path(header.get("root", ""))
-        """The gallery folder, absolute."""
         if header.get("reidkit_index") != _FORMAT:
             raise DataError(f"{folder} is an index of another version of reidkit; make a new one in another folder")
-        if header["checkpoint"] != embedder.fingerprint:
+        if not isinstance(header.get("root"), str):
+            raise self._damaged(folder / _HEADER, "it names no gallery folder")
+        self.root = Path(header["root"])
+        """The gallery folder, absolute."""
+        if header.get("checkpoint") != embedder.fingerprint:
             raise CheckpointError(
-                f"the index {folder} was made with {header['checkpoint_path']} as it was then, whose features cannot "
-                f"be compared with those of {embedder.checkpoint}; search with that one, or name a new folder with "
-                "--index"
+                f"the index {folder} was made with {header.get('checkpoint_path')} as it was then, whose features "
+                f"cannot be compared with those of {embedder.checkpoint}; search with that one, or name a new folder "
+                "with --index"
             )
         if root is not None and root != self.root:
             raise DataError(
@@ -176,11 +192,11 @@ class GalleryIndex:
         for file in sorted(self.folder.glob("[0-9]*.json")):
             content = self._read(file)
             try:
-                images, unreadable = ([_Image(*row) for row in content[name]] for name in ("images", "unreadable"))
-                replaced.update(content["replaces"])
-            except (KeyError, TypeError) as error:
+                images, unreadable = (list(map(_image, content[name])) for name in ("images", "unreadable"))
+                replaced.update(map(operator.index, content["replaces"]))
+                number = int(file.stem)
+            except (KeyError, TypeError, ValueError) as error:
                 raise self._damaged(file, error) from error
-            number = int(file.stem)
             self._blocks[number] = _Block(number, images, unreadable)
         for number in replaced:
             self._remove(number)
@@ -265,12 +281,12 @@ class GalleryIndex:
     def _features(self, block: _Block) -> NDArray[np.float32]:
         file = self.folder / f"{block.number:06d}.npy"
         try:
-            with file.open("rb") as opened:
+            with open_file(file) as opened:
                 features: NDArray[np.float32] = np.lib.format.read_array(opened, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # damaged files raise many kinds
             raise self._damaged(file, error) from error
-        if features.shape != (len(block.images), self._embedder.feature_dim):
-            raise self._damaged(file, f"it holds features of shape {features.shape}")
+        if features.shape != (len(block.images), self._embedder.feature_dim) or features.dtype != np.float32:
+            raise self._damaged(file, f"it holds features of shape {features.shape} and type {features.dtype}")
         return features
 
     def _write_json(self, name: str, content: object) -> None:
@@ -279,8 +295,8 @@ class GalleryIndex:
 
     def _read(self, file: Path) -> dict[str, Any]:
         try:
-            return dict(json.loads(file.read_bytes()))
-        except (OSError, ValueError, TypeError) as error:
+            return dict(json.loads(read_file(file)))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise self._damaged(file, error) from error
 
     def _damaged(self, file: Path, reason: object) -> DataError:

@@ -11,6 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from reidkit.__about__ import __version__
+from reidkit.datasets.images import IMAGE_FORMATS
+from reidkit.datasets.lmdb import open_entry
 from reidkit.inference.pictures import printable
 from reidkit.inference.search import Match
 from reidkit.loop import atomic_write
@@ -122,7 +124,7 @@ class _Album:
 
 def _thumbnail(path: Path, box: tuple[int, int]) -> str:
     try:
-        with Image.open(path) as image:
+        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
             # JPEG decoders shrink by powers of two for free.
             image.draft("RGB", (2 * box[0], 2 * box[1]))
             picture = image.convert("RGB")
@@ -130,6 +132,6 @@ def _thumbnail(path: Path, box: tuple[int, int]) -> str:
         encoded = BytesIO()
         picture.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
     # Pillow's decoders raise many kinds of errors on damaged files; each means the same here.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+    except Exception:
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"

@@ -31,6 +31,7 @@ from reidkit.loop.rounds import Benchmark
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.scoring import evaluate_model, evaluate_on
 from reidkit.loop.stages import Learning, Stage, cluster_stage, identity_stage
+from reidkit.loop.team import Team
 
 __all__ = [
     "DECAYED",
@@ -53,6 +54,7 @@ __all__ = [
     "RunFolder",
     "Stage",
     "Steering",
+    "Team",
     "TrainedModel",
     "alternate",
     "atomic_write",

@@ -6,18 +6,30 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from reidkit.backbones import EmbeddingModel, synchronise_norms
+from reidkit.errors import TrainingError
 from reidkit.loop.config import RunConfig
-from reidkit.loop.device import place
+from reidkit.loop.device import compile_backbones, place
 from reidkit.loop.epoch import EpochResult
 from reidkit.loop.interruption import Interruption
 from reidkit.loop.optimisation import create_optimizer
 from reidkit.loop.progress import Progress
 from reidkit.loop.rankings import save_rankings
-from reidkit.loop.rounds import Benchmark, Machinery, Round, begin_round, continue_round, timed, train_round
+from reidkit.loop.rounds import (
+    Benchmark,
+    Machinery,
+    Round,
+    begin_round,
+    continue_round,
+    enough_memory,
+    extraction_need,
+    timed,
+    train_round,
+)
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.scoring import evaluate_model
 from reidkit.loop.stages import Stage
@@ -85,6 +97,8 @@ class _Alternation:
         heads = nn.ModuleList(stage.head for stage in stages if stage.head is not None)
         for module in (model, heads):
             place(fabric, module)
+            if config.training.compile:
+                compile_backbones(module)
         nothing: Any = None  # until the stage is known
         self._machinery = Machinery(fabric, Team(fabric), model, nothing, heads, nothing, benchmark, config, progress)
 
@@ -145,7 +159,7 @@ class _Alternation:
             behind = EpochResult()
             self._heed(f"epoch {epoch - 1} is saved")
         self._saved_at = time.monotonic()
-        result = train_round(self._machinery, stage, current, behind, self._keeper(current, stage))
+        result = train_round(self._machinery, self._run, stage, current, behind, self._keeper(current, stage, behind))
         record = current.record
         seconds = record.pop("seconds")
         scores: dict[str, Any] = {}
@@ -164,14 +178,20 @@ class _Alternation:
             self._run.save_labels(epoch, shown.labels, paths)
         return {**record, **stage.figures(), **scores, "seconds": seconds}
 
-    def _keeper(self, current: Round, stage: Stage) -> Callable[[EpochResult], None]:
-        """What is done after every step: the work is saved now and then, and when the run is asked to stop."""
+    def _keeper(self, current: Round, stage: Stage, behind: EpochResult) -> Callable[[EpochResult], None]:
+        """What is done after every step: the work is saved now and then, and when the run is asked to stop.
+
+        Not after a step without a finite loss: the weights may be what is wrong, and what is saved must be good.
+        """
         minutes, steps, team = self._config.training.save_minutes, stage.learning.iterations, self._machinery.team
+        taken = behind.steps
 
         def after_step(result: EpochResult) -> None:
+            nonlocal taken
+            finite, taken = result.steps > taken, result.steps
             asked = team.agree(self._interruption.requested)
             overdue = team.agree(time.monotonic() - self._saved_at > 60 * minutes)
-            if result.done < steps and (asked or overdue):
+            if finite and result.done < steps and (asked or overdue):
                 self._save(partial=current.state(result, self._machinery.fabric.device))
                 self._saved_at = time.monotonic()
                 if asked:
@@ -189,7 +209,8 @@ class _Alternation:
         fabric, team, model, *_, benchmark, config, progress = self._machinery
         if benchmark.ranked is None:
             return {}
-        scores, features = evaluate_model(fabric, model, *benchmark.ranked, config, progress)
+        with enough_memory(*extraction_need(config)):
+            scores, features = evaluate_model(fabric, model, *benchmark.ranked, config, progress)
         if last and team.leads:
             query, gallery = (images.split for images in benchmark.ranked)
             if query.draws is None:  # else there is not one gallery
@@ -198,29 +219,44 @@ class _Alternation:
 
     def _evaluate_others(self) -> dict[str, dict[str, float]]:
         fabric, _, model, *_, benchmark, config, progress = self._machinery
-        return {
-            name: evaluate_model(fabric, model, query, gallery, config, progress)[0]
-            for name, (query, gallery) in benchmark.others.items()
-        }
+        with enough_memory(*extraction_need(config)):
+            return {
+                name: evaluate_model(fabric, model, query, gallery, config, progress)[0]
+                for name, (query, gallery) in benchmark.others.items()
+            }
 
     def _finish(self, epoch: int) -> None:
         """Write last.pt, best.pt after the best evaluation, source.pt before a stage begins anew, and the figures."""
+        self._save()
         if self._machinery.team.leads:
-            self._save()
             if 0 < epoch < self._config.training.epochs and self._closes(epoch):
                 self._run.save_checkpoint("source", self._weights())
             scores = [record["mAP"] for record in self._history if "mAP" in record]
-            if "mAP" in self._history[-1] and self._history[-1]["mAP"] == max(scores):
+            # What a pre-training is worth shows in what follows it, not in the frozen feature: its last weights count.
+            following = self._stages[self._stage_of(max(1, epoch))].network is not None
+            if not following and "mAP" in self._history[-1] and self._history[-1]["mAP"] == max(scores):
                 self._run.save_checkpoint("best", self._weights())
             self._run.append(self._history[-1])
         self._machinery.team.wait()
 
     def _save(self, partial: dict[str, Any] | None = None) -> None:
+        self._check_weights()
         if not self._machinery.team.leads:
             return
         learning = {"heads": self._machinery.heads.state_dict(), "optimizer": self._machinery.optimizer.state_dict()}
         inside = {} if partial is None else {"partial": partial}
         self._run.save_checkpoint("last", {**self._weights(), **learning, **inside})
+
+    def _check_weights(self) -> None:
+        """Let no checkpoint with weights that are not finite take the place of a good one."""
+        for module in (self._machinery.model, self._machinery.heads):
+            for name, tensor in module.state_dict().items():
+                if not torch.isfinite(tensor).all():
+                    raise TrainingError(
+                        f"{name} is not finite any more; the last checkpoint is from before that. Start again from it "
+                        "(--pretrained) with a lower learning rate (--set optimizer.learning_rate=...) or with "
+                        "--precision 32"
+                    )
 
     def _weights(self) -> dict[str, Any]:
         model = self._machinery.model

@@ -146,8 +146,8 @@ def is_intact(path: Path) -> bool | None:
 
 
 def _read(path: Path) -> State:
-    if not path.exists():
-        raise _DamagedError("it is missing")
+    if not path.is_file():
+        raise _DamagedError("it is no file" if path.exists() else "it is missing")
     try:
         intact = is_intact(path)
     except OSError as error:

@@ -1,31 +1,50 @@
 """Devices and mixed precision, through Fabric."""
 
+import os
 from collections.abc import Iterable
+from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import nn
+from torch.distributed import is_torchelastic_launched
+from torch.nn.parallel import DistributedDataParallel
 
+from reidkit.backbones import EmbeddingModel
 from reidkit.errors import ConfigError
 from reidkit.loop.config import Precision
 from reidkit.processor import cpu_has_bf16
 
-__all__ = ["create_fabric", "place", "resolve_device", "resolve_precision"]
+__all__ = ["compile_backbones", "create_fabric", "place", "resolve_device", "resolve_precision"]
 
+_PATIENCE = timedelta(hours=6)  # processes wait for one another while one of them clusters
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def create_fabric(device: str, precision: Precision) -> Fabric:
-    """A Fabric on one device.
+    """A Fabric on one device, or of all the processes that torchrun has started, a device each.
 
     Raises:
-        ConfigError: The device does not exist, or cannot compute in the precision.
+        ConfigError: The device does not exist, cannot compute in the precision, or is one for several processes.
     """
+    launched = is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
+    if launched and ":" in device:
+        raise ConfigError(f"device={device!r} is one device for several processes; leave it out, or choose cuda or cpu")
     kind, _, index = resolve_device(device).partition(":")
-    devices: Any = [int(index)] if kind == "cuda" else 1
     plugin: Any = _PRECISIONS[resolve_precision(kind, precision)]
-    return Fabric(accelerator=kind, devices=devices, precision=plugin)
+    if not launched:
+        return Fabric(accelerator=kind, devices=[int(index)] if kind == "cuda" else 1, precision=plugin)
+    local, total = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    # Statistics of BatchNorm are those of the whole batch in every process: there is nothing to send around.
+    newer = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    buffers: Any = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    strategy = DDPStrategy(timeout=_PATIENCE, **buffers)
+    fabric = Fabric(accelerator=kind, devices=local, num_nodes=total // local, strategy=strategy, precision=plugin)
+    fabric.launch()
+    return fabric
 
 
 def place(fabric: Fabric, model: nn.Module) -> None:
@@ -40,6 +59,13 @@ def place(fabric: Fabric, model: nn.Module) -> None:
         for module in modules:
             if hasattr(module, "fused_attn"):  # timm's name
                 module.fused_attn = False
+
+
+def compile_backbones(module: nn.Module) -> None:
+    """Let every backbone in a module be compiled when it is used first; names and states of weights stay the same."""
+    for part in module.modules():
+        if isinstance(part, EmbeddingModel):
+            part.backbone.compile()
 
 
 def resolve_device(device: str) -> str:

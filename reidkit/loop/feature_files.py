@@ -5,24 +5,36 @@ Nothing is ever unpickled: a file from a stranger can be wrong, but it cannot ru
 
 import csv
 import io
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reidkit.datasets.table import read_parquet
 from reidkit.errors import DataError
 from reidkit.loop.files import atomic_write
+from reidkit.loop.reading import open_file
 
-__all__ = ["RUN_FEATURES", "FeatureFile", "check_writable", "read_features", "read_integers", "write_labels"]
+__all__ = [
+    "RUN_FEATURES",
+    "FeatureFile",
+    "check_writable",
+    "read_arrays",
+    "read_features",
+    "read_integers",
+    "write_labels",
+]
 
 RUN_FEATURES = "features.npz"
 """What a run folder calls the features of its last clustering."""
 
 _EXTRAS = ("identities", "cameras", "paths")
 _ROWS = 8192
+_INFLATED, _RATIO = 2**28, 200  # bytes of an array, and times its compressed size, beyond which it is taken for a bomb
 
 Arrays = dict[str, NDArray[Any]]
 Content = TypeVar("Content")
@@ -75,7 +87,7 @@ def read_features(path: Path) -> FeatureFile:
     arrays = _read(path, readers)
     features = _check_features(path, arrays["features"])
     paths = arrays.get("paths")
-    if paths is not None and (paths.shape != (len(features),) or paths.dtype.kind not in "U"):
+    if paths is not None and (paths.shape != (len(features),) or not _is_text(paths)):
         raise DataError(_misfit(path, "paths", paths, len(features), "text"))
     identities, cameras = (
         _check_integers(path, name, arrays[name], len(features)) if name in arrays else None
@@ -100,6 +112,34 @@ def read_integers(path: Path, name: str, count: int) -> NDArray[np.int64]:
     """
     values = _read(path, {".npy": _read_npy, ".txt": _read_lines, ".csv": _read_lines})
     return _check_integers(path, name, values, count)
+
+
+def read_arrays(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> Arrays:
+    """Arrays of a .npz file by their names; nothing is unpickled.
+
+    Raises:
+        DataError: One of `names` is missing, or inflates out of all proportion.
+        Exception: Of many kinds, if the file is missing or damaged.
+    """
+    # numpy leaves a file that it opened itself open if it is damaged.
+    with open_file(path) as file, np.load(file, allow_pickle=False) as archive:
+        if missing := [name for name in names if name not in archive.files]:
+            raise DataError(
+                f"{path} has no array `{missing[0]}` (found: {', '.join(archive.files[:12]) or 'nothing'}); store it "
+                "under this name"
+            )
+        for member in archive.zip.infolist():
+            if member.file_size > max(_INFLATED, _RATIO * member.compress_size):
+                raise DataError(
+                    f"{path} holds {member.filename!r}, whose {member.compress_size:,} bytes would inflate to "
+                    f"{member.file_size:,}, over {_RATIO} times as many; if that is meant, store it uncompressed"
+                )
+        found = {name: archive[name] for name in (*names, *optional) if name in archive.files}
+    for name, value in found.items():
+        if not isinstance(value, np.ndarray):
+            raise ValueError(f"{name} is no array")
+        _check_text(value)
+    return found
 
 
 def check_writable(path: Path) -> None:
@@ -149,13 +189,13 @@ def _read(path: Path, readers: dict[str, Callable[[Path], Content]]) -> Content:
 def _read_npy(path: Path) -> NDArray[Any]:
     # numpy leaves a file that it opened itself open if it is damaged.
     with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        values = np.lib.format.read_array(file, allow_pickle=False)
+    _check_text(values)
+    return values
 
 
 def _read_npz(path: Path) -> Arrays:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        _require_features(path, archive.files)
-        return {name: archive[name] for name in ("features", *_EXTRAS) if name in archive.files}
+    return read_arrays(path, ("features",), _EXTRAS)
 
 
 def _read_safetensors(path: Path) -> Arrays:
@@ -163,24 +203,28 @@ def _read_safetensors(path: Path) -> Arrays:
 
     with safe_open(path, framework="pt") as tensors:  # numpy does not know bfloat16
         names = list(tensors.keys())
-        _require_features(path, names)
+        if "features" not in names:
+            raise DataError(
+                f"{path} has no array `features` (found: {', '.join(names[:12]) or 'nothing'}); store the (N, D) "
+                "features under this name"
+            )
         wanted = {name: tensors.get_tensor(name) for name in ("features", *_EXTRAS) if name in names}
     return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in wanted.items()}
 
 
 def _read_lines(path: Path) -> NDArray[Any]:
-    lines = np.array([line.strip() for line in path.read_text(encoding="utf-8").splitlines()], dtype=np.str_)
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     try:
-        return lines.astype(np.int64)
-    except ValueError:
-        return lines
+        return np.array([int(line) for line in lines], dtype=np.int64)
+    except (ValueError, OverflowError):
+        return np.array(lines, dtype=np.object_)
 
 
 def _read_parquet(path: Path) -> Arrays:
     import pyarrow as pa
-    from pyarrow import compute, parquet
+    from pyarrow import compute
 
-    table = parquet.read_table(path)
+    table = read_parquet(path)
     arrays: Arrays = {}
     for name in _EXTRAS:
         if name in table.column_names:
@@ -188,7 +232,8 @@ def _read_parquet(path: Path) -> Arrays:
             if pa.types.is_dictionary(column.type):
                 column = column.dictionary_decode()
             text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            arrays[name] = np.array(compute.fill_null(column, "" if text else -1).to_pylist())
+            values = compute.fill_null(column, "" if text else -1).to_pylist()
+            arrays[name] = np.array(values, dtype=np.object_ if text else None)
     if "features" in table.column_names:
         column = table["features"].combine_chunks()
         lengths = set(compute.unique(compute.list_value_length(column)).to_pylist())
@@ -208,14 +253,6 @@ def _read_parquet(path: Path) -> Arrays:
         )
     arrays["features"] = np.column_stack([table[name].to_numpy() for name in names])
     return arrays
-
-
-def _require_features(path: Path, names: list[str]) -> None:
-    if "features" not in names:
-        raise DataError(
-            f"{path} has no array `features` (found: {', '.join(names[:12]) or 'nothing'}); store the (N, D) features "
-            "under this name"
-        )
 
 
 def _check_features(path: Path, features: NDArray[Any]) -> NDArray[np.floating[Any]]:
@@ -241,14 +278,26 @@ def _check_features(path: Path, features: NDArray[Any]) -> NDArray[np.floating[A
 
 def _check_integers(path: Path, name: str, values: NDArray[Any], count: int) -> NDArray[np.int64]:
     """Integers as they are, text numbered in alphabetical order; unknown becomes -1."""
-    if values.shape != (count,) or values.dtype.kind not in "iuU":
+    if values.shape != (count,) or not (values.dtype.kind in "iu" or _is_text(values)):
         raise DataError(_misfit(path, name, values, count, "integers or text"))
     if values.dtype.kind in "iu":
         return np.maximum(values.astype(np.int64), -1)
-    known = values != ""
-    numbers = np.full(count, -1, np.int64)
-    numbers[known] = np.unique(values[known], return_inverse=True)[1]
-    return numbers
+    names = values.tolist()
+    ranks = {text: rank for rank, text in enumerate(sorted({*names} - {""}))}
+    return np.array([ranks.get(text, -1) for text in names], dtype=np.int64)
+
+
+def _check_text(values: NDArray[Any]) -> None:
+    """Make sure that numpy's text is text: it takes any 32 bits for a character, and Python fails on them later."""
+    if values.dtype.kind == "U" and values.size and values.dtype.itemsize:
+        codes = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False)).reshape(-1)
+        if codes.view(np.uint32).max() > sys.maxunicode:
+            raise ValueError("its text holds what are no characters")
+
+
+def _is_text(values: NDArray[Any]) -> bool:
+    """Whether an array holds text: numpy's own, or Python's, in which one long name does not lengthen all others."""
+    return values.dtype.kind == "U" or (values.dtype.kind == "O" and all(type(value) is str for value in values.flat))
 
 
 def _misfit(path: Path, name: str, values: NDArray[Any], count: int, kind: str) -> str:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from reidkit.clustering import ClusteringConfig, create_clusterer
 from reidkit.errors import DataError
 
-__all__ = ["EpochLabels", "FeatureSource", "Features", "PseudoLabeler", "ground_truth", "instances"]
+__all__ = ["EpochLabels", "FeatureSource", "Features", "PseudoLabeler", "ground_truth", "instances", "watch_noise"]
 
 logger = logging.getLogger(__name__)
+
+_MUCH_NOISE, _MORE_NOISE = 0.9, 0.3
 
 Features = NDArray[np.float32]
 FeatureSource = Callable[[], Features]
@@ -82,6 +84,30 @@ class PseudoLabeler:
             remedy,
         )
         return instances(len(features))
+
+
+def watch_noise(labels: EpochLabels, epoch: int, config: ClusteringConfig, *, before: float | None) -> None:
+    """Warn of clusters that hold hardly any image, or far fewer than an epoch ago.
+
+    Args:
+        labels: Labels of the epoch; those that no clustering found are not looked at.
+        epoch: Its number.
+        config: Parameters of the clustering.
+        before: Share of noise in the epoch before; None where nothing was clustered.
+    """
+    share = labels.noise / len(labels.labels)
+    much, more = share > _MUCH_NOISE, before is not None and share - before > _MORE_NOISE
+    if labels.kind != "clusters" or not (much or more):
+        return
+    remedy = "lower clustering.min_cluster_size" if config.method == "hdbscan" else "raise --eps or lower --min-samples"
+    logger.warning(
+        "epoch %d: %.0f %% of the images are noise%s: the training sees the others only. If it stays so, %s%s",
+        epoch,
+        100 * share,
+        f", after {before:.0%} in the epoch before" if more else "",
+        remedy,
+        ", or lower the learning rate: features that were good have been lost" if more else "",
+    )
 
 
 def instances(count: int) -> EpochLabels:

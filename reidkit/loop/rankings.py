@@ -11,6 +11,7 @@ from reidkit.datasets import Split
 from reidkit.datasets.splits import JUNK, UNKNOWN
 from reidkit.errors import EvaluationError, RunError
 from reidkit.evaluation import evaluate_distances
+from reidkit.loop.feature_files import read_arrays
 from reidkit.loop.files import atomic_write
 from reidkit.loop.run_folder import RunFolder
 
@@ -127,10 +128,8 @@ def read_rankings(folder: Path) -> Rankings | None:
     if not path.exists():
         return None
     try:
-        # numpy leaves a file that it opened itself open if it is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            columns = {name: stored[name] for name in _COLUMNS}
-            precisions = stored["average_precisions"].astype(np.float32)
+        columns = read_arrays(path, ("average_precisions", *_COLUMNS))
+        precisions = columns.pop("average_precisions").astype(np.float32)
         _check(columns, len(precisions))
     except Exception as error:  # damaged files raise many kinds
         raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); evaluate the run anew") from error

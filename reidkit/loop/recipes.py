@@ -26,6 +26,8 @@ __all__ = [
 
 MODES = ("pretrain", "supervised", "uda", "usl")
 _SMALL = "small"
+_DEEPEST = 8  # levels of a setting's name; more are a mistake, or meant to exhaust the stack
+_SHOWN = 200  # characters of a wrong value
 
 
 def list_recipes() -> list[str]:
@@ -74,7 +76,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
@@ -88,9 +90,11 @@ def parse_assignment(text: str) -> dict[str, Any]:
     names = key.strip().split(".")
     if not equals or not all(names):
         raise ConfigError(f"--set {text!r} is not of the form section.name=value, such as clustering.eps=0.5")
+    if len(names) > _DEEPEST:
+        raise ConfigError(f"--set names a setting {len(names):,} levels deep; there are at most {_DEEPEST}")
     try:
         parsed: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     for name in reversed(names):
         parsed = {name: parsed}
@@ -136,7 +140,16 @@ def _explain(problem: Any) -> str:
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return f"unknown setting {name}{hint}; known here: {', '.join(known)}"
-    return f"{name}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{name}={_shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value as one can read it, whatever its size or depth."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _known_names(section: Sequence[str]) -> list[str]:

@@ -2,9 +2,11 @@
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice, pairwise
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,18 +19,29 @@ from torch.optim import Optimizer
 from reidkit.backbones import EmbeddingModel, source_statistics
 from reidkit.clustering import clustering_record
 from reidkit.datasets import apply_augmentation, draw_augmentation, sample_batches
+from reidkit.errors import TrainingError
 from reidkit.loop.config import RunConfig
-from reidkit.loop.epoch import Criterion, EpochResult, train_epoch
+from reidkit.loop.epoch import Criterion, EpochResult, Steering, train_epoch
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
 from reidkit.loop.optimisation import learning_rate, set_learning_rate
 from reidkit.loop.progress import Progress
-from reidkit.loop.pseudo_labels import EpochLabels, Features
+from reidkit.loop.pseudo_labels import EpochLabels, Features, watch_noise
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.stages import Stage
 from reidkit.loop.team import Team
 
-__all__ = ["Benchmark", "Machinery", "Round", "begin_round", "continue_round", "timed", "train_round"]
+__all__ = [
+    "Benchmark",
+    "Machinery",
+    "Round",
+    "begin_round",
+    "continue_round",
+    "enough_memory",
+    "extraction_need",
+    "timed",
+    "train_round",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +84,7 @@ class Round(NamedTuple):
     record: Record
     """What is known of it so far; its seconds still grow."""
     augmenting: np.random.Generator
+    steering: Steering | None
 
     def state(self, result: EpochResult, device: torch.device) -> dict[str, Any]:
         """Tensors and plain values that `continue_round` reads."""
@@ -128,9 +142,14 @@ def begin_round(machinery: Machinery, run: RunFolder, stage: Stage, epoch: int, 
         "learning_rate": rate,
         "seconds": seconds,
     }
+    if team.leads:
+        watch_noise(
+            shown, epoch, config.clustering, before=last.get("noise") if last.get("labels") == "clusters" else None
+        )
     if shown.kind == "clusters" and team.leads:
         record["quality"] = _quality(run, stage, shown, last)
-    return Round(epoch, labels, criterion, record, np.random.default_rng(_streams(config.seed, epoch)[1]))
+    augmenting = np.random.default_rng(_streams(config.seed, epoch)[1])
+    return Round(epoch, labels, criterion, record, augmenting, _steering(stage, epoch))
 
 
 def continue_round(machinery: Machinery, stage: Stage, state: Mapping[str, Any]) -> tuple[Round, EpochResult]:
@@ -147,6 +166,7 @@ def continue_round(machinery: Machinery, stage: Stage, state: Mapping[str, Any])
     # The criterion's own state follows: what it would be built from is gone.
     shape = (len(stage.train.split), machinery.model.feature_dim)
     criterion = stage.criterion(lambda: np.zeros(shape, dtype=np.float32), labels)
+    steering = _steering(stage, state["epoch"])  # it forgets the epoch before, and what is loaded next must stay
     criterion.load_state_dict(state["criterion"])
     augmenting = np.random.default_rng()
     augmenting.bit_generator.state = state["augmenting"]
@@ -154,19 +174,31 @@ def continue_round(machinery: Machinery, stage: Stage, state: Mapping[str, Any])
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], machinery.fabric.device)
     result = EpochResult(*state["result"])
-    return Round(state["epoch"], labels, criterion, dict(state["record"]), augmenting), result
+    return Round(state["epoch"], labels, criterion, dict(state["record"]), augmenting, steering), result
 
 
 def train_round(
     machinery: Machinery,
+    run: RunFolder,
     stage: Stage,
     current: Round,
     start: EpochResult,
     after_step: Callable[[EpochResult], None],
 ) -> EpochResult:
-    """Train to the end of the epoch: the lower half of the figure."""
-    config, learning = machinery.config, stage.learning
-    sampling = np.random.default_rng(_streams(config.seed, current.epoch)[0])
+    """Train to the end of the epoch: the lower half of the figure.
+
+    Args:
+        machinery: What it works with.
+        run: Where the batch is written that was one too many without a finite loss.
+        stage: The stage that the epoch belongs to.
+        current: The epoch.
+        start: What is behind of it.
+        after_step: Told of what is behind after every step.
+
+    Raises:
+        TrainingError: The loss was not finite too often, or the device has too little memory.
+    """
+    config, learning, history = machinery.config, stage.learning, [start]
     size = (stage.train.pixels.shape[2], stage.train.pixels.shape[3])
 
     def views(count: int) -> Callable[[Tensor, NDArray[np.int64]], Any]:
@@ -181,37 +213,102 @@ def train_round(
 
         return show
 
-    with timed(current.record["seconds"], "train"):
-        return train_epoch(
-            machinery.fabric,
-            machinery.network,
-            current.criterion,
-            machinery.optimizer,
-            _batches(stage, current.labels, current.epoch, sampling),
-            images=stage.train,
-            labels=current.labels.labels,
-            views=views,
-            skip_limit=config.training.skip_limit,
-            steps=learning.iterations,
-            progress=machinery.progress,
-            steering=stage.steering(current.epoch) if stage.steering is not None else None,
-            parts=learning.parts,
-            halves=bool(stage.source_images),
-            gathered=stage.network is None,
-            start=start,
-            after_step=after_step,
-        )
+    def keep(result: EpochResult) -> None:
+        history.append(result)
+        after_step(result)
+
+    with timed(current.record["seconds"], "train"), enough_memory(*_need(config, stage, current)):
+        try:
+            return train_epoch(
+                machinery.fabric,
+                machinery.network,
+                current.criterion,
+                machinery.optimizer,
+                _batches(stage, current, config.seed),
+                images=stage.train,
+                labels=current.labels.labels,
+                views=views,
+                skip_limit=config.training.skip_limit,
+                steps=learning.iterations,
+                progress=machinery.progress,
+                steering=current.steering,
+                parts=learning.parts,
+                halves=bool(stage.source_images),
+                gathered=stage.network is None,
+                start=start,
+                after_step=keep,
+            )
+        except TrainingError as error:
+            if history[-1].skipped < config.training.skip_limit:
+                raise
+            raise TrainingError(f"{error}. {_save_bad_batch(machinery, run, stage, current, history)}") from error
+
+
+@contextmanager
+def enough_memory(work: str, remedy: str) -> Iterator[None]:
+    """Say for what a GPU has too little memory, and what would fit.
+
+    Args:
+        work: What is done, with the size of its batches.
+        remedy: What to change.
+
+    Raises:
+        TrainingError: The memory is exhausted.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"the GPU's memory is too small for {work} ({reason}); {remedy}") from error
+
+
+def extraction_need(config: RunConfig) -> tuple[str, str]:
+    """What `enough_memory` is to tell of feature extraction."""
+    size = config.evaluation.batch_size
+    remedy = f"go on with --resume --set evaluation.batch_size={max(1, size // 2)}, which changes no result"
+    return f"features of {size:,} images at a time", remedy
+
+
+def _need(config: RunConfig, stage: Stage, current: Round) -> tuple[str, str]:
+    """What it is to tell of training."""
+    learning = stage.learning
+    size, instances = learning.batch_size, learning.instances
+    section = "supervised" if current.labels.kind == "identities" and config.mode != "usl" else "sampler"
+    remedy = f"start a new run with --set {section}.batch_size={max(1, size // 2 // instances) * instances}"
+    if config.mode == "pretrain":
+        remedy += f", or with the same batches in smaller parts: --set pretrain.parts={2 * learning.parts}"
+    return f"training on batches of {size:,} images", remedy
+
+
+def _save_bad_batch(
+    machinery: Machinery, run: RunFolder, stage: Stage, current: Round, history: list[EpochResult]
+) -> str:
+    """Write the batch after the last step of `history` to the run folder; returns what to tell of it."""
+    batches = _batches(stage, current, machinery.config.seed)
+    indices = next(islice(batches, history[-1].done, None))
+    taken = [
+        after.loss - before.loss if after.steps > before.steps else math.nan for before, after in pairwise(history)
+    ]
+    split, labels = stage.train.split, current.labels.labels
+    if machinery.team.leads:
+        run.save_bad_batch(indices, [split.paths[index] for index in indices], labels[indices], [*taken, math.nan])
+    return f"The batch of that step, and the losses before it, are in {run.bad_batch}"
+
+
+def _steering(stage: Stage, epoch: int) -> Steering | None:
+    return None if stage.steering is None else stage.steering(epoch)
 
 
 def _extract(machinery: Machinery, stage: Stage) -> Features:
     """Features (N, D) of the stage's images."""
     fabric, model, config, progress = machinery.fabric, machinery.model, machinery.config, machinery.progress
     source = stage.source_images
-    if not source:
-        return extract(fabric, model, stage.train, config, progress)
-    with source_statistics(model):
-        first = extract(fabric, model, stage.train, config, progress, rows=slice(source))
-    rest = extract(fabric, model, stage.train, config, progress, rows=slice(source, None))
+    with enough_memory(*extraction_need(config)):
+        if not source:
+            return extract(fabric, model, stage.train, config, progress)
+        with source_statistics(model):
+            first = extract(fabric, model, stage.train, config, progress, rows=slice(source))
+        rest = extract(fabric, model, stage.train, config, progress, rows=slice(source, None))
     return np.concatenate([first, rest])
 
 
@@ -235,9 +332,10 @@ def _quality(run: RunFolder, stage: Stage, found: EpochLabels, last: Record) -> 
     return clustering_record(found.labels, graph=found.graph, previous=previous, cameras=cameras)
 
 
-def _batches(stage: Stage, labels: EpochLabels, epoch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """P x K batches of the stage's images, of two halves where it has a source."""
-    learning, source = stage.learning, stage.source_images
+def _batches(stage: Stage, current: Round, seed: int) -> Iterator[NDArray[np.int64]]:
+    """P x K batches of the stage's images, of two halves where it has a source; always the same of an epoch."""
+    learning, source, epoch, labels = stage.learning, stage.source_images, current.epoch, current.labels
+    rng = np.random.default_rng(_streams(seed, epoch)[0])
     # An image that is a class of its own is contrasted with itself, unless the stage makes its views itself.
     alone = labels.kind == "instances" and stage.views is None
     instances = _VIEWS if alone else learning.instances

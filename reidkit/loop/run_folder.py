@@ -21,9 +21,10 @@ from reidkit.errors import ConfigError, RunError
 from reidkit.loop.checkpoints import has_checkpoint, load_latest, write_checkpoint
 from reidkit.loop.config import RunConfig
 from reidkit.loop.events import append_scalars, event_path
-from reidkit.loop.feature_files import RUN_FEATURES
+from reidkit.loop.feature_files import RUN_FEATURES, read_arrays
 from reidkit.loop.files import atomic_write, is_leftover, remove_leftovers, unwritable
 from reidkit.loop.locking import LOCK_NAME, FolderLock, hold
+from reidkit.loop.reading import read_file
 from reidkit.loop.recipes import resolve_config
 
 __all__ = ["RunFolder", "environment", "latest_run_path", "new_run_path"]
@@ -118,7 +119,7 @@ class RunFolder:
         """
         path = self.path / "config.toml"
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(read_file(path).decode())
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} cannot be read: {error}; bring back a copy of it, or start a new run without --resume"
@@ -134,8 +135,8 @@ class RunFolder:
     def _writer(self) -> str:
         """The version that began the run."""
         try:
-            return str(json.loads((self.path / "environment.json").read_bytes())["reidkit"])
-        except (OSError, ValueError, TypeError, KeyError):
+            return str(json.loads(read_file(self.path / "environment.json"))["reidkit"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return "unknown"
 
     def restore_history(self, records: Sequence[Record]) -> None:
@@ -159,14 +160,43 @@ class RunFolder:
             raise unwritable(self.path / "metrics.jsonl", error) from error
 
     def read_metrics(self) -> list[Record]:
-        """The lines of metrics.jsonl."""
+        """The lines of metrics.jsonl.
+
+        Raises:
+            RunError: It is damaged.
+        """
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        if not path.is_file():
+            return []
+        try:
+            return [json.loads(line) for line in read_file(path).splitlines()]
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{path} is damaged ({error}); --resume writes it anew from the last checkpoint") from error
 
     def save_labels(self, epoch: int, labels: NDArray[np.int64], paths: Sequence[Path]) -> None:
         """Write one epoch's labels (N,), -1 is noise, with the images' absolute paths, to labels/epoch_NNN.npz."""
         with atomic_write(self._labels / f"epoch_{epoch:03d}.npz") as file:
             np.savez_compressed(file, labels=labels, paths=np.array([str(path.resolve()) for path in paths]))
+
+    @property
+    def bad_batch(self) -> Path:
+        """The file of `save_bad_batch`."""
+        return self.path / "bad_batch.npz"
+
+    def save_bad_batch(
+        self, indices: NDArray[np.int64], paths: Sequence[Path], labels: NDArray[np.int64], losses: Sequence[float]
+    ) -> None:
+        """Write the batch at which a run gave up.
+
+        Args:
+            indices: (B,) of the training images.
+            paths: (B,) of their files.
+            labels: (B,) their labels.
+            losses: (S,) of the epoch's steps so far, since it was resumed; NaN: not finite. The last is the batch's.
+        """
+        with atomic_write(self.bad_batch) as file:
+            names = np.array([str(path.resolve()) for path in paths])
+            np.savez(file, indices=indices, paths=names, labels=labels, losses=np.array(losses))
 
     def save_features(self, features: NDArray[np.float32], split: Split) -> None:
         """Write features (N, D) of a split, with all that is known of its images, as `read_features` reads them."""
@@ -183,9 +213,9 @@ class RunFolder:
         """The labels (N,) that `save_labels` wrote for an epoch; None if they are gone or, with a word, damaged."""
         path = self._labels / f"epoch_{epoch:03d}.npz"
         try:
-            # numpy leaves a file that it opened itself open if it is damaged.
-            with path.open("rb") as file, np.load(file) as stored:
-                labels: NDArray[np.int64] = stored["labels"]
+            labels: NDArray[np.int64] = read_arrays(path, ("labels",))["labels"]
+            if labels.ndim != 1 or labels.dtype != np.int64:
+                raise ValueError(f"labels of shape {labels.shape} and type {labels.dtype}")
         except FileNotFoundError:
             return None
         except Exception as error:  # damaged files raise many kinds

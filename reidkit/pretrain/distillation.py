@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -146,9 +147,18 @@ class Distillation:
         rates: Rates of every step.
         config: Largest gradient, frozen epochs.
         iterations: Steps of an epoch.
+        total: The sum of a tensor over processes.
     """
 
-    def __init__(self, pair: StudentAndTeacher, rates: Rates, config: PretrainConfig, iterations: int) -> None:
+    def __init__(
+        self,
+        pair: StudentAndTeacher,
+        rates: Rates,
+        config: PretrainConfig,
+        iterations: int,
+        total: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    ) -> None:
+        self._total = total
         self._pair, self._rates, self._config, self._iterations = pair, rates, config, iterations
         self._epoch = self._step = 0
         self._means: list[Tensor] = []
@@ -175,7 +185,9 @@ class Distillation:
     def __call__(self, outputs: Projections, labels: Tensor, /) -> Tensor:
         """The mean loss over images and pairs of views; no labels are looked at."""
         loss = self._pair.loss
-        self._means.append(outputs.teacher.detach().float().mean(0))
+        rows = outputs.teacher.detach().float()
+        sums = self._total(torch.cat([rows.sum(0), rows.new_tensor([len(rows)])]))
+        self._means.append(sums[:-1] / sums[-1])
         if not self._pair.started:
             loss.centre.copy_(self._means[0])
             self._pair.started.fill_(True)

@@ -21,6 +21,7 @@ from reidkit.loop import (
     RunConfig,
     RunFolder,
     Stage,
+    Team,
     alternate,
     build_model,
     create_fabric,
@@ -68,7 +69,7 @@ def train_pretrain(
     images = _read_images(config, data_root, progress)
     probe = find_dataset(config.pretrain.probe or config.data.target, config, data_root, progress)
     benchmark = Benchmark(read_benchmark(probe, config, progress))
-    stage = pretrain_stage(images, config, student, teacher)
+    stage = pretrain_stage(images, config, student, teacher, Team(fabric).sum)
     return alternate(fabric, teacher, [stage], benchmark, run, config, progress, resume=resume)
 
 
@@ -96,7 +97,13 @@ def _read_images(config: RunConfig, data_root: Path | None, progress: Progress) 
     return functools.reduce(join_images, parts)
 
 
-def pretrain_stage(images: ImageSet, config: RunConfig, student: EmbeddingModel, teacher: EmbeddingModel) -> Stage:
+def pretrain_stage(
+    images: ImageSet,
+    config: RunConfig,
+    student: EmbeddingModel,
+    teacher: EmbeddingModel,
+    total: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+) -> Stage:
     """The only stage of a pre-training.
 
     Args:
@@ -104,6 +111,7 @@ def pretrain_stage(images: ImageSet, config: RunConfig, student: EmbeddingModel,
         config: All settings.
         student: What learns.
         teacher: What follows it and is kept.
+        total: The sum of a tensor over the processes of the run.
 
     Raises:
         ConfigError: A batch has more images than there are, or does not divide into its parts.
@@ -121,7 +129,7 @@ def pretrain_stage(images: ImageSet, config: RunConfig, student: EmbeddingModel,
     iterations = settings.iterations or count // batch_size
     rates = Rates(settings, epochs=config.training.epochs, iterations=iterations, batch_size=batch_size)
     pair = StudentAndTeacher(student, teacher, settings)
-    distillation = Distillation(pair, rates, settings, iterations)
+    distillation = Distillation(pair, rates, settings, iterations, total)
     every_image = instances(count)
 
     def views(

@@ -1,7 +1,7 @@
 """Reads a run folder, finished or not: what is missing or damaged becomes a note in words, not an error."""
 
 import json
-import math
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import RunError
+from reidkit.loop.feature_files import read_arrays
+from reidkit.loop.reading import read_file
 from reidkit.reporting.wording import count
 
 __all__ = ["Clustering", "Epoch", "Run", "read_run"]
@@ -20,6 +22,7 @@ Value = TypeVar("Value")
 
 _MODES = {"usl": "USL", "uda": "UDA", "supervised": "Supervised training", "pretrain": "Pre-training"}
 
+_EPOCHS = 10**6  # a number beyond is no epoch's
 _UNREADABLE = "is missing or cannot be opened"
 
 
@@ -116,11 +119,11 @@ def read_run(folder: Path) -> Run:
 
 def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:
     try:
-        table = parse(path.read_text(encoding="utf-8"))
+        table = parse(read_file(path).decode())
     except OSError:
         notes.append(f"{path.name} {_UNREADABLE}.")
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         notes.append(f"{path.name} is damaged ({error}).")
         return {}
     if not isinstance(table, dict):
@@ -132,7 +135,7 @@ def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> di
 def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
     """The lines of metrics.jsonl; of two lines about one epoch the later counts."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_file(path).splitlines()
     except OSError:
         return []
     epochs: dict[int, Epoch] = {}
@@ -152,9 +155,9 @@ def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
 def _parse_epoch(line: bytes) -> Epoch | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+    if not isinstance(record, dict) or type(record.get("epoch")) is not int or not 0 <= record["epoch"] < _EPOCHS:
         return None
     seconds, quality = record.get("seconds"), record.get("quality")
     return Epoch(
@@ -174,9 +177,8 @@ def _others(given: Any) -> dict[str, float]:
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value) for name, value in record.items() if isinstance(value, int | float) and math.isfinite(value)
-    }
+    numbers = {name: value for name, value in record.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in numbers.items() if abs(value) <= sys.float_info.max}
 
 
 def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clustering | None:
@@ -202,9 +204,7 @@ def _load_labels(path: Path, epoch: int) -> Clustering | str:
     """The labels, or why they cannot be had."""
     name = f"labels/{path.name}"
     try:
-        # numpy leaves a file that it opened itself open if it is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            labels, paths = arrays["labels"], arrays["paths"]
+        labels, paths = read_arrays(path, ("labels", "paths")).values()
     except OSError:
         return f"{name} {_UNREADABLE}."
     except Exception as error:  # damaged files raise many kinds

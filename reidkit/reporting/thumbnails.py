@@ -6,8 +6,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from reidkit.errors import DataError
-
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
@@ -67,10 +65,11 @@ def open_picture(path: Path, box: tuple[int, int]) -> "Picture | str":
     """One image as RGB, shrunk to fit the box (width, height); or `gone` or `unreadable`."""
     from PIL import Image
 
-    from reidkit.datasets.lmdb import open_entry  # the room loads torch
+    from reidkit.datasets.images import IMAGE_FORMATS  # the room loads torch
+    from reidkit.datasets.lmdb import open_entry
 
     try:
-        with open_entry(path) as file, Image.open(file) as image:
+        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
             # JPEG decoders shrink by powers of two for free.
             image.draft("RGB", (2 * box[0], 2 * box[1]))
             picture = image.convert("RGB")
@@ -78,7 +77,7 @@ def open_picture(path: Path, box: tuple[int, int]) -> "Picture | str":
     except (FileNotFoundError, NotADirectoryError):
         return "gone"
     # Pillow's decoders raise many kinds of errors on damaged files; each means the same here.
-    except (OSError, ValueError, SyntaxError, EOFError, DataError, Image.DecompressionBombError):
+    except Exception:
         return "unreadable"
     return picture
 

@@ -48,7 +48,8 @@ def test_missing_msmt17_says_where_to_ask_and_where_to_put_it(tmp_path: Path) ->
 def test_an_unknown_name_lists_what_exists_and_where_it_looked(tmp_path: Path) -> None:
     make(tmp_path / "zoo", **NAMES)
     with pytest.raises(
-        DataError, match=r"'markt' \(did you mean 'market'\?\).*synthetic-b, synthetic-crowd, market, msmt17.*\(zoo\)"
+        DataError,
+        match=r"'markt' \(did you mean 'market'\?\).*synthetic-b, synthetic-crowd, synthetic-many, synthetic-many-b, market, msmt17.*\(zoo\)",
     ):
         load_dataset("markt", tmp_path)
     with pytest.raises(DataError, match="does not exist"):

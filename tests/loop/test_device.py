@@ -3,9 +3,10 @@ import torch
 
 from reidkit.backbones import create_backbone
 from reidkit.errors import ConfigError
-from reidkit.loop import create_fabric
-from reidkit.loop.device import place, resolve_precision
+from reidkit.loop import build_model, create_fabric
+from reidkit.loop.device import compile_backbones, place, resolve_precision
 from reidkit.processor import cpu_has_bf16
+from tests.tiny import tiny_config
 
 
 def test_automatic_precision_is_what_the_processor_computes_in() -> None:
@@ -44,3 +45,13 @@ def test_attention_on_the_cpu_is_plain_and_the_same() -> None:
         plain = model(images)
     assert not any(getattr(module, "fused_attn", False) for module in model.modules())
     torch.testing.assert_close(plain, fused, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_gives_the_same_features_under_the_same_names() -> None:
+    model = build_model(tiny_config("synthetic").backbone, 0).eval()
+    images = torch.randn(4, 3, 32, 16)
+    names, expected = list(model.state_dict()), model(images).before_neck
+    compile_backbones(model)
+    torch.testing.assert_close(model(images).before_neck, expected, atol=1e-5, rtol=1e-5)
+    assert list(model.state_dict()) == names

@@ -1,0 +1,31 @@
+"""Opening what lies in folders of others, where not everything with the name of a file is one."""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["open_file", "read_file"]
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it; a pipe, which would be waited for, or a device, which may never end, is refused.
+
+    Raises:
+        OSError: It is missing, cannot be read, or is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("a folder, a pipe or a device, not a file")
+    return open(descriptor, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """All bytes of a file, under the conditions of `open_file`.
+
+    Raises:
+        OSError: It is missing, cannot be read, or is no file.
+    """
+    with open_file(path) as file:
+        return file.read()

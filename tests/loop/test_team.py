@@ -1,0 +1,93 @@
+"""Several processes train as one: gloo, on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reidkit.errors import TrainingError
+from reidkit.loop import create_fabric
+from reidkit.loop.team import Team
+
+WORKER = Path(__file__).with_name("team_worker.py")
+
+
+def train(folder: Path, processes: int, target: Path, source: Path, mode: str) -> dict[str, Any]:
+    """Run `team_worker.py` in so many processes; what the one that leads wrote."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [
+        sys.executable,
+        *(launcher if processes > 1 else []),
+        str(WORKER),
+        str(folder),
+        str(target),
+        str(source),
+        mode,
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["usl", "supervised", "uda-joint", "pretrain"])
+def test_two_and_four_processes_train_as_one(people: Path, others: Path, tmp_path: Path, mode: str) -> None:
+    """Losses within 1e-4 over three epochs, the clusterings included, and the same labels."""
+    runs = {count: train(tmp_path / str(count), count, people, others, mode) for count in (1, 2, 4)}
+    for count in (2, 4):
+        for one, several in zip(runs[1]["losses"], runs[count]["losses"], strict=True):
+            assert several == pytest.approx(one, abs=1e-4)
+        assert runs[count]["labels"] == runs[1]["labels"]
+        assert runs[count]["images"] == runs[1]["images"]
+
+
+def test_two_processes_pretrain_as_one(people: Path, others: Path, tmp_path: Path) -> None:
+    one, two = (train(tmp_path / str(count), count, people, others, "pretrain") for count in (1, 2))
+    for single, both in zip(one["losses"], two["losses"], strict=True):
+        assert both == pytest.approx(single, abs=1e-4)
+
+
+def test_one_process_is_a_team_of_its_own() -> None:
+    team = Team(create_fabric("cpu", "32"))
+    assert (team.rank, team.size, team.leads) == (0, 1, True)
+    np.testing.assert_array_equal(team.share(5), np.arange(5))
+    np.testing.assert_array_equal(team.share(6, halves=True), np.arange(6))
+    outputs = torch.randn(3, 2)
+    assert team.gather(outputs, 3) is outputs
+    assert team.tell("label") == "label"
+    assert team.agree(True)
+    assert not team.agree(False)
+    assert team.sum(outputs) is outputs
+    team.add_gradients(nn.Linear(2, 2))
+    team.wait()
+
+
+class Pretended(Team):
+    """One of several processes that are not there: shares can be looked at."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("halves", [False, True])
+def test_shares_are_a_partition_with_a_part_of_either_half(size: int, halves: bool) -> None:
+    shares = [Pretended(rank, size).share(22, halves=halves) for rank in range(size)]
+    np.testing.assert_array_equal(np.sort(np.concatenate(shares)), np.arange(22))
+    assert all((np.diff(share) > 0).all() for share in shares)
+    if halves:
+        assert all((share < 11).sum() * 2 == len(share) for share in shares)
+
+
+def test_a_batch_smaller_than_the_team_is_refused() -> None:
+    with pytest.raises(TrainingError, match="a batch of 3 images has too few for 4 processes; start fewer"):
+        Pretended(0, 4).share(3)
