@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from reidkit.cli.cache import cache
 from reidkit.cli.options import data_root_option
 from reidkit.errors import DataError
 
@@ -121,3 +122,6 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
         path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); name another file for --json") from None
+
+
+data.add_command(cache)

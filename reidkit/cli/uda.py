@@ -19,7 +19,7 @@ Examples:
   reidkit uda --source a/ --target b/ --strategy joint   folders in Market-1501 layout
 """
 )
-@click.option("--source", help="Labelled data set: a name or a folder.  [default: the recipe's]")
+@click.option("--source", help="Labelled data set: a name, a folder or a table.  [default: the recipe's]")
 @click.option("--target", help="Unlabelled data set, likewise.  [default: the recipe's, or synthetic-b]")
 @click.option(
     "--source-checkpoint", type=click.Path(path_type=Path), help="Weights trained on the source: skips the first stage."

@@ -18,7 +18,7 @@ Examples:
   reidkit usl --resume                                   go on with the last run
 """
 )
-@click.option("--target", help="Data set: a name or a folder.  [default: the recipe's, or synthetic]")
+@click.option("--target", help="Data set: a name, a folder or a table.  [default: the recipe's, or synthetic]")
 @training_options
 @clustering_options
 def usl(**options: Any) -> None:

@@ -71,7 +71,7 @@ def extract_to_file(
     progress = progress or Progress()
     folder = output.with_name(f".{output.name}.work")
     with sole_writer(folder):
-        work = _Work(folder, _fingerprint(embedder, images), embedder.feature_dim)
+        work = _Work(folder, _fingerprint(embedder, images), embedder.feature_dim, len(images))
         resumed = work.done
         progress.begin("extract", len(images))
         _fill(work, embedder, images, batch_size, strict, progress)
@@ -140,11 +140,12 @@ class _Work:
         folder: Holds `features.f32`, rows of D float32, and `state.json`.
         fingerprint: Of the work; another one's state is dropped.
         dimension: D.
+        count: N, the images of the work.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, dimension: int) -> None:
+    def __init__(self, folder: Path, fingerprint: str, dimension: int, count: int) -> None:
         self._data, self._state, self._fingerprint = folder / "features.f32", folder / "state.json", fingerprint
-        self._dimension = dimension
+        self._dimension, self._count = dimension, count
         state = self._read_state()
         self.done: int = state.get("done", 0)
         """Images whose outcome is on the disk, counted from the first."""
@@ -190,9 +191,8 @@ class _Work:
                 size = os.fstat(file.fileno()).st_size
             done, rows, left_out = operator.index(state["done"]), operator.index(state["rows"]), state["left_out"]
             numbers = [operator.index(number) for number, reason in left_out if isinstance(reason, str)]
-            consistent = done == rows + len(left_out) and rows >= 0 and sorted({*numbers}) == numbers
-            within = not left_out or (len(numbers) == len(left_out) and 0 <= numbers[0] <= numbers[-1] < done)
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return {}
-        complete = state.get("fingerprint") == self._fingerprint and size >= rows * self._row_bytes
-        return state if complete and consistent and within else {}
+        possible = 0 <= rows == done - len(left_out) and done <= self._count and size >= rows * self._row_bytes
+        possible &= len({*numbers}) == len(left_out) and all(0 <= number < done for number in numbers)
+        return state if possible and state.get("fingerprint") == self._fingerprint else {}

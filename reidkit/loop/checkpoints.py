@@ -146,8 +146,10 @@ def is_intact(path: Path) -> bool | None:
 
 
 def _read(path: Path) -> State:
-    if not path.is_file():
-        raise _DamagedError("it is no file" if path.exists() else "it is missing")
+    if not path.exists():
+        raise _DamagedError("it is missing")
+    if not (path.is_file() or path.is_dir()):  # opening a pipe would wait for ever
+        raise _DamagedError("it is a pipe or a device")
     try:
         intact = is_intact(path)
     except OSError as error:

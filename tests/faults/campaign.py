@@ -68,9 +68,7 @@ class Campaign:
         self.whole = scratch / f"{mode}-whole"
         outcome = self.run(self.whole)
         assert outcome.code == 0, outcome.output
-        again = scratch / f"{mode}-again"
-        self.seconds = self.run(again).seconds  # the second time numba's kernels are compiled already
-        assert differences(again, self.whole) == [], "undisturbed runs differ"
+        self.seconds = outcome.seconds
 
     def run(self, folder: Path, *extra: str, blow: Blow | None = None, mishap: Mishap | None = None) -> Outcome:
         """Begin the run of a folder, or go on with it."""
@@ -86,6 +84,9 @@ class Campaign:
     def strike(self, kills: int, rng: np.random.Generator) -> Tally:
         """Bring runs to their end, each stopped as often as it happens, until they were stopped `kills` times."""
         tally = Tally(0, Counter(), [])
+        again = self.scratch / f"{self.mode}-again"
+        self.seconds = self.run(again).seconds  # by now numba's kernels are compiled
+        tally.problems.extend(f"undisturbed: {problem}" for problem in differences(again, self.whole))
         while tally.stages.total() < kills:
             folder = self.scratch / f"{self.mode}-{tally.runs}"
             found = self.live(folder, blows(rng, self.seconds), tally.stages)
@@ -107,7 +108,10 @@ class Campaign:
             What was wrong with it.
         """
         for blow in chain[Blow | None](blows, repeat(None)):
+            new = not folder.exists()
             outcome = self.run(folder, blow=blow)
+            if new and not outcome.struck:
+                self.seconds = outcome.seconds  # the machine may be less busy than it was
             if blow is not None and outcome.struck:
                 stages[f"{blow.signal.name} {outcome.stage}"] += 1
             if problem := _problem(outcome, blow):

@@ -13,9 +13,12 @@ from tests.faults.campaign import MODES, Campaign, blows, differences, leftovers
 from tests.faults.commands import Blow
 
 
-@pytest.mark.parametrize("mode", ["usl", "pretrain"])
-def test_a_run_survives_two_kills_and_a_sigterm(tmp_path: Path, mode: str) -> None:
-    campaign = Campaign(mode, tmp_path)
+@pytest.fixture(params=["usl", "pretrain"])
+def campaign(request: pytest.FixtureRequest, usl: Campaign, tmp_path: Path) -> Campaign:
+    return usl if request.param == "usl" else Campaign(request.param, tmp_path)
+
+
+def test_a_run_survives_two_kills_and_a_sigterm(campaign: Campaign, tmp_path: Path) -> None:
     struck = [
         Blow(number, share * campaign.seconds)
         for number, share in ((signal.SIGKILL, 0.6), (signal.SIGTERM, 0.5), (signal.SIGKILL, 0.3))

@@ -19,19 +19,10 @@ __all__ = ["public"]
 CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")
 
 
-@pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    """An undisturbed run of three epochs, and the same after two of them."""
-    campaign = Campaign("usl", tmp_path_factory.mktemp("campaign"))
-    done = campaign.run(campaign.scratch / "two", "--epochs", "2")
-    assert done.code == 0, done.output
-    return campaign
-
-
 @pytest.fixture
-def begun(campaign: Campaign, tmp_path: Path) -> Path:
-    """A run after two of its three epochs."""
-    return copied(campaign, tmp_path / "run")
+def begun(usl: Campaign, tmp_path: Path) -> Path:
+    """A run after two of the three epochs of the whole one."""
+    return copied(usl, tmp_path / "run")
 
 
 def copied(campaign: Campaign, folder: Path) -> Path:
@@ -63,12 +54,12 @@ def disk_without_room() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 
 
-def test_a_full_disk_stops_the_run_which_then_goes_on(campaign: Campaign, begun: Path) -> None:
+def test_a_full_disk_stops_the_run_which_then_goes_on(usl: Campaign, begun: Path) -> None:
     before = [(begun / name).read_bytes() for name in CHECKPOINTS]
-    assert_refused(resume(campaign, begun, disk_without_room), "could not be written", "Free some space")
+    assert_refused(resume(usl, begun, disk_without_room), "could not be written", "Free some space")
     assert [(begun / name).read_bytes() for name in CHECKPOINTS] == before
     assert leftovers(begun) == []
-    assert_ends_as_if_nothing_had_been(campaign, begun)
+    assert_ends_as_if_nothing_had_been(usl, begun)
 
 
 def without_power() -> None:
@@ -77,9 +68,9 @@ def without_power() -> None:
 
 
 @pytest.fixture
-def closed(campaign: Campaign, public: Path) -> Iterator[Path]:
+def closed(usl: Campaign, public: Path) -> Iterator[Path]:
     """A run in folders that nobody may write into."""
-    folder = copied(campaign, public / "run")
+    folder = copied(usl, public / "run")
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     for path in folders:
         path.chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
@@ -89,19 +80,19 @@ def closed(campaign: Campaign, public: Path) -> Iterator[Path]:
         path.chmod(0o755)
 
 
-def test_a_folder_that_cannot_be_written_is_refused(campaign: Campaign, closed: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(usl: Campaign, closed: Path) -> None:
     before = sorted(closed.rglob("*"))
-    assert_refused(resume(campaign, closed, without_power), "cannot be written (Permission denied)", "choose another")
+    assert_refused(resume(usl, closed, without_power), "cannot be written (Permission denied)", "choose another")
     assert sorted(closed.rglob("*")) == before
 
 
-def test_data_that_are_gone_are_named_and_the_run_goes_on_when_they_are_back(campaign: Campaign, begun: Path) -> None:
-    away = campaign.people.rename(campaign.people.with_name("away"))
+def test_data_that_are_gone_are_named_and_the_run_goes_on_when_they_are_back(usl: Campaign, begun: Path) -> None:
+    away = usl.people.rename(usl.people.with_name("away"))
     try:
-        assert_refused(resume(campaign, begun), str(campaign.people))
+        assert_refused(resume(usl, begun), str(usl.people))
     finally:
-        away.rename(campaign.people)
-    assert_ends_as_if_nothing_had_been(campaign, begun)
+        away.rename(usl.people)
+    assert_ends_as_if_nothing_had_been(usl, begun)
 
 
 def damage(path: Path) -> None:
@@ -111,22 +102,22 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(campaign: Campaign, begun: Path) -> None:
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(usl: Campaign, begun: Path) -> None:
     damage(begun / CHECKPOINTS[0])
-    outcome = assert_ends_as_if_nothing_had_been(campaign, begun)
+    outcome = assert_ends_as_if_nothing_had_been(usl, begun)
     assert "last.pt is damaged: its checksum is another. Going on from" in outcome.output
 
 
-def test_two_damaged_checkpoints_are_refused(campaign: Campaign, begun: Path) -> None:
+def test_two_damaged_checkpoints_are_refused(usl: Campaign, begun: Path) -> None:
     for name in CHECKPOINTS:
         damage(begun / name)
     before = [(begun / name).read_bytes() for name in CHECKPOINTS]
-    assert_refused(resume(campaign, begun), "last.pt is damaged", "is not usable either", "--pretrained")
+    assert_refused(resume(usl, begun), "last.pt is damaged", "is not usable either", "--pretrained")
     assert [(begun / name).read_bytes() for name in CHECKPOINTS] == before
 
 
-def test_a_finished_run_says_so(campaign: Campaign, begun: Path) -> None:
-    outcome = campaign.run(begun)
+def test_a_finished_run_says_so(usl: Campaign, begun: Path) -> None:
+    outcome = usl.run(begun)
     assert outcome.code == 0
     assert "the run is finished: all 2 epochs are done; a larger --epochs lengthens it" in outcome.output
 
@@ -138,8 +129,8 @@ def sigterm_at_once() -> None:
     setattr(RunFolder, "open", lambda path: signal.raise_signal(signal.SIGTERM))  # noqa: B010  (mypy)
 
 
-def test_a_sigterm_before_anything_is_done_ends_the_command(campaign: Campaign, begun: Path) -> None:
-    outcome = resume(campaign, begun, sigterm_at_once)
+def test_a_sigterm_before_anything_is_done_ends_the_command(usl: Campaign, begun: Path) -> None:
+    outcome = resume(usl, begun, sigterm_at_once)
     assert outcome.code == 143
     assert outcome.output == "stopped by SIGTERM; nothing was being trained. Type the same again to go on"
 
@@ -158,11 +149,9 @@ def gpu_without_memory() -> None:
     rounds.extract = extract  # type: ignore[assignment,attr-defined]
 
 
-def test_a_run_whose_extraction_needs_too_much_memory_goes_on_with_smaller_batches(
-    campaign: Campaign, begun: Path
-) -> None:
+def test_a_run_whose_extraction_needs_too_much_memory_goes_on_with_smaller_batches(usl: Campaign, begun: Path) -> None:
     told = "features of 256 images at a time", "Tried to allocate 2 GiB.)", "--resume --set evaluation.batch_size=128"
-    assert_refused(resume(campaign, begun, gpu_without_memory), *told)
-    done = campaign.run(begun, "--epochs", "3", "--set", "evaluation.batch_size=128")
+    assert_refused(resume(usl, begun, gpu_without_memory), *told)
+    done = usl.run(begun, "--epochs", "3", "--set", "evaluation.batch_size=128")
     assert done.code == 0, done.output
-    assert differences(begun, campaign.whole) == []
+    assert differences(begun, usl.whole) == []

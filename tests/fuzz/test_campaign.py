@@ -50,7 +50,7 @@ def test_an_escape_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     import time
 
     faults = {
-        "raise": lambda folder: {}["x"],
+        "raise": lambda folder: dict[str, int]()["x"],
         "memory": lambda folder: bytearray(b"x") * (2**30 + 2**28),
         "write": lambda folder: (folder.parent / "canary").write_bytes(b""),
         "relative": lambda folder: Path("canary").write_bytes(b""),

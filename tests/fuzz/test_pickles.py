@@ -201,20 +201,47 @@ def settings(folder: Path) -> Path:
 def test_pretrained_weights_by_command(tmp_path: Path, people: Path, harm: Harm, mode: str) -> None:
     (tmp_path / "weights.pth").write_bytes(FORMS["new.pt"](harm))
     target = "--data" if mode == "pretrain" else "--dataset" if mode == "supervised" else "--target"
-    arguments = [mode, target, people, "--config", settings(tmp_path), "--output", tmp_path / "run", "--quiet"]
+    arguments: list[str | Path] = [
+        mode,
+        target,
+        people,
+        "--config",
+        settings(tmp_path),
+        "--output",
+        tmp_path / "run",
+        "--quiet",
+    ]
     refused(command(*arguments, "--pretrained", tmp_path / "weights.pth"), "posix.mkdir")
 
 
 def test_source_checkpoint_by_command(tmp_path: Path, people: Path, others: Path, harm: Harm) -> None:
     (tmp_path / "weights.pth").write_bytes(FORMS["old.pth"](harm))
-    arguments = ["uda", "--source", others, "--target", people, "--config", settings(tmp_path), "--quiet"]
+    arguments: list[str | Path] = [
+        "uda",
+        "--source",
+        others,
+        "--target",
+        people,
+        "--config",
+        settings(tmp_path),
+        "--quiet",
+    ]
     result = command(*arguments, "--output", tmp_path / "run", "--source-checkpoint", tmp_path / "weights.pth")
     refused(result, "posix.mkdir")
 
 
 def test_list_by_command(tmp_path: Path, people: Path, harm: Harm) -> None:
     (tmp_path / "list.pkl").write_bytes(pickle.dumps(["a.jpg", harm]))
-    arguments = ["pretrain", "--data", people, "--config", settings(tmp_path), "--output", tmp_path / "run", "--quiet"]
+    arguments: list[str | Path] = [
+        "pretrain",
+        "--data",
+        people,
+        "--config",
+        settings(tmp_path),
+        "--output",
+        tmp_path / "run",
+        "--quiet",
+    ]
     refused(command(*arguments, "--list", tmp_path / "list.pkl"), "posix.mkdir")
 
 

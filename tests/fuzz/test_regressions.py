@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from pyarrow import parquet
 
 from reidkit.backbones import checkpoints as weight_files
 from reidkit.backbones import infer_architecture, read_checkpoint
-from reidkit.datasets import decode_images, images, load_dataset, table
+from reidkit.datasets import Split, decode_images, images, load_dataset, table
+from reidkit.datasets.lmdb import load_lmdb
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.inference.calibration import read_calibration
 from reidkit.inference.gallery import is_index
@@ -26,6 +28,7 @@ from reidkit.loop import RunFolder, feature_files, load_model, parse_assignment,
 from reidkit.loop.feature_files import read_features, read_integers
 from reidkit.loop.reading import open_file
 from reidkit.reporting.run import read_run
+from reidkit.reporting.thumbnails import open_picture
 from tests.fuzz.readers import READERS, seeds_of
 from tests.tiny import tiny_config
 
@@ -315,3 +318,55 @@ def test_weights_of_a_width_that_they_do_not_have() -> None:
     few = torch.zeros(9)
     with pytest.raises(CheckpointError, match="under many names"):
         infer_architecture({f"blocks.{number}.norm1.weight": few for number in range(100)})
+
+
+def test_characters_that_are_none(tmp_path: Path) -> None:
+    """Numpy takes any 32 bits for a character; Python fails on them, and not at once."""
+    text = np.array([2**31 - 1, 65], dtype=np.uint32).view("<U1")
+    np.savez(tmp_path / "a.npz", features=np.eye(2), paths=text)
+    np.save(tmp_path / "a.npy", text)
+    with pytest.raises(DataError, match="no characters"):
+        read_features(tmp_path / "a.npz")
+    with pytest.raises(DataError, match="no characters"):
+        read_integers(tmp_path / "a.npy", "cameras", 2)
+
+
+def test_numbers_in_names_that_fit_no_integer(tmp_path: Path) -> None:
+    lay_out("Market-1501", tmp_path)
+    for name in ("9" * 20 + "_c1.jpg", f"0007_c{'9' * 20}.jpg"):
+        shutil.copy(tmp_path / "query" / "0001_c1s1_000001_00.jpg", tmp_path / "bounding_box_train" / name)
+    train = load_dataset(str(tmp_path)).train
+    known = {path.name: (identity, camera) for path, identity, camera in zip(*_columns(train), strict=True)}
+    assert known["9" * 20 + "_c1.jpg"] == (-1, -1)
+    assert known[f"0007_c{'9' * 20}.jpg"][1] == -1
+
+
+def _columns(split: Split) -> tuple[tuple[Path, ...], list[int], list[int]]:
+    return split.paths, split.identities.tolist(), split.cameras.tolist()
+
+
+def test_database_that_ends_early_or_points_beyond_its_end(tmp_path: Path) -> None:
+    """LMDB itself would end the process."""
+    lay_out("LMDB", tmp_path)
+    database = tmp_path / "data.mdb"
+    data = database.read_bytes()
+    root = max(data.find(b"0001", at) for at in range(0, len(data), 4096))
+    database.write_bytes(data[:-8192])
+    with pytest.raises(DataError, match="is damaged"):
+        load_lmdb(tmp_path, "x")
+    (tmp_path / "other").mkdir()
+    # The node of a key: 4 bytes of the value's length stand 8 before it.
+    (tmp_path / "other" / "data.mdb").write_bytes(data[: root - 8] + b"\xff\xff\xff\x0f" + data[root - 4 :])
+    with pytest.raises(DataError, match="is damaged"):
+        load_lmdb(tmp_path / "other", "x")
+
+
+def test_pictures_on_pages_are_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    assert open_picture(tmp_path / "a.jpg", (8, 8)) == "unreadable"
+
+
+def test_damaged_metrics_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("[" * 5000, encoding="utf-8")
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
+        RunFolder(tmp_path).read_metrics()

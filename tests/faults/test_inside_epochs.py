@@ -1,0 +1,59 @@
+"""A run that is stopped after any step of an epoch goes on from that step."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reidkit.errors import Interrupted
+from reidkit.loop import Progress, RunConfig
+from reidkit.pretrain import train_pretrain
+from reidkit.supervised import train_supervised
+from reidkit.uda import train_uda
+from reidkit.usl import train_usl
+from tests.faults.campaign import MODES, differences
+from tests.tiny import tiny_config, tiny_run
+
+TRAIN: dict[str, Any] = {
+    "usl": train_usl,
+    "uda": train_uda,
+    "uda-joint": train_uda,
+    "supervised": train_supervised,
+    "pretrain": train_pretrain,
+}
+
+
+class Stopping(Progress):
+    """Sends SIGTERM in a step, counted over all epochs."""
+
+    def __init__(self, step: int) -> None:
+        self._left = step
+        self._training = False
+
+    def begin(self, stage: str, total: int, unit: str = "images") -> None:
+        self._training = unit == "steps"
+
+    def advance(self, done: int, total: int | None = None, **figures: float) -> None:
+        self._left -= self._training
+        if self._training and self._left == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def config_of(mode: str, people: Path, others: Path) -> RunConfig:
+    name = mode.partition("-")[0]
+    layers = {"backbone": {"drop_path": 0.2}, "training": {"iterations": 4}} | MODES[mode]
+    return tiny_config(people, mode=name, data={"target": str(people), "source": str(others)}, **layers)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_sigterm_inside_an_epoch_changes_nothing(people: Path, others: Path, tmp_path: Path, mode: str) -> None:
+    config, train = config_of(mode, people, others), TRAIN[mode]
+    whole, run = (tiny_run(tmp_path / name, config) for name in ("whole", "run"))
+    train(config, whole)
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: epoch 2 is saved up to step 2 of 4"):
+        train(config, run, progress=Stopping(6))
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: epoch 2 is saved up to step 3 of 4"):
+        train(config, run, progress=Stopping(1), resume=True)
+    train(config, run, resume=True)
+    assert differences(run.path, whole.path) == []
