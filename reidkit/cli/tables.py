@@ -1,21 +1,15 @@
 """Tables that commands print."""
 
-import importlib.util
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.table import Table
 
-from reidkit.datasets import CATALOG, SYNTHETIC, DatasetFacts, cache_folder, default_data_root, find_roots
+from reidkit.datasets import CATALOG, SYNTHETIC, DatasetFacts, default_data_root, find_roots
 from reidkit.datasets.splits import UNKNOWN
-from reidkit.loop.device import resolve_precision
-from reidkit.loop.run_folder import environment
 from reidkit.loop.scoring import Evaluation
-from reidkit.processor import cpu_has_bf16
 
-__all__ = ["camera_table", "catalog_table", "environment_table", "missing_sets", "scores_table", "split_table"]
+__all__ = ["camera_table", "catalog_table", "missing_sets", "scores_table", "split_table"]
 
 
 _SPLITS = ("train", "query", "gallery")
@@ -74,28 +68,6 @@ def camera_table(facts: DatasetFacts) -> Table:
     for camera in sorted({camera for split in facts.splits for camera in split.images_per_camera}):
         counts = (f"{split.images_per_camera.get(camera, 0):,}" for split in facts.splits)
         table.add_row("unknown" if camera == UNKNOWN else str(camera), *counts)
-    return table
-
-
-def environment_table() -> Table:
-    """Versions, hardware and what they make possible."""
-    facts = environment()
-    table = Table("what", "found")
-    for name in ("reidkit", "python", "platform", "processor", "threads"):
-        table.add_row(name, str(facts[name]))
-    table.add_row("CUDA devices", ", ".join(facts["cuda"]) or "none; training runs on the CPU")
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
-    table.add_row("precision by default", resolve_precision(kind, "auto"))
-    table.add_row("bf16 in hardware (CPU)", "yes" if cpu_has_bf16() else "no")
-    faiss = importlib.util.find_spec("faiss") is not None
-    table.add_row("faiss", "installed" if faiss else "not installed; torch searches neighbours, with the same result")
-    for package, version in facts["packages"].items():
-        table.add_row(package, version)
-    root, cache = default_data_root(), cache_folder()
-    table.add_row("data root", f"{root} ({'exists' if root.is_dir() else 'does not exist'})")
-    table.add_row("cache", str(cache))
-    nearest = next(folder for folder in [cache, *cache.parents] if folder.exists())
-    table.add_row("free on the cache's disk", f"{shutil.disk_usage(nearest).free / 2**30:.1f} GiB")
     return table
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from reidkit.datasets.benchmarks import CATALOG, CUSTOM_LAYOUTS, DatasetEntry, Layout
 from reidkit.datasets.lmdb import DATABASE_KINDS, load_lmdb
 from reidkit.datasets.market import load_market
-from reidkit.datasets.plain import is_hidden, load_plain
+from reidkit.datasets.plain import is_folder, is_hidden, load_plain
 from reidkit.datasets.splits import ReIDDataset
 from reidkit.datasets.synthetic import FORMAT, SyntheticConfig, make_synthetic
 from reidkit.datasets.table import TABLE_KINDS, load_table
@@ -217,7 +217,7 @@ def _descend(folder: Path, depth: int) -> Iterator[list[Path]]:
 def _folders_in(parent: Path) -> list[Path]:
     # Folders may hold millions of images: a directory entry knows what it is without a look at the file.
     with os.scandir(parent) as entries:
-        return sorted(parent / entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+        return sorted(parent / entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name))
 
 
 def _not_found(entry: DatasetEntry, data_root: Path) -> str:

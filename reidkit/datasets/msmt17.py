@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from reidkit.datasets.lists import read_list, require_files
+from reidkit.datasets.plain import is_folder
 from reidkit.datasets.splits import ReIDDataset, make_split
 from reidkit.errors import DataError
 
@@ -99,7 +100,7 @@ def _has_its_names(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     with os.scandir(folder) as entries:
-        identity = next((entry.path for entry in entries if entry.is_dir() and entry.name.isdigit()), None)
+        identity = next((entry.path for entry in entries if is_folder(entry) and entry.name.isdigit()), None)
     return identity is not None and any(_IMAGE.match(name) for name in os.listdir(identity))
 
 

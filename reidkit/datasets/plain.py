@@ -7,7 +7,7 @@ from reidkit.datasets.images import image_files
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, make_split
 from reidkit.errors import DataError
 
-__all__ = ["is_hidden", "load_plain"]
+__all__ = ["is_folder", "is_hidden", "load_plain"]
 
 
 def load_plain(root: Path, name: str, version: str = "plain folder of images, no labels") -> ReIDDataset:
@@ -29,6 +29,11 @@ def load_plain(root: Path, name: str, version: str = "plain folder of images, no
         raise DataError(f"{root} holds no images (.jpg, .jpeg, .png, .bmp)")
     train = make_split([(path, UNKNOWN, UNKNOWN) for path in paths])
     return ReIDDataset(name, root, version, train, make_split([]), make_split([]))
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry of a folder is a folder or a link to one; a link to itself is none, and no error."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def is_hidden(folder: str) -> bool:

@@ -147,11 +147,11 @@ class _Work:
         self._data, self._state, self._fingerprint = folder / "features.f32", folder / "state.json", fingerprint
         self._dimension, self._count = dimension, count
         state = self._read_state()
-        self.done: int = state.get("done", 0)
+        self.done = int(state.get("done", 0))
         """Images whose outcome is on the disk, counted from the first."""
-        self.rows: int = state.get("rows", 0)
+        self.rows = int(state.get("rows", 0))
         """Those of them that were readable."""
-        self.left_out: list[tuple[int, str]] = [(index, reason) for index, reason in state.get("left_out", [])]
+        self.left_out: list[tuple[int, str]] = [(int(index), reason) for index, reason in state.get("left_out", [])]
         """Index and reason of the others."""
 
     def append(self, blocks: list[NDArray[np.float32]], done: int, left_out: list[tuple[int, str]]) -> None:

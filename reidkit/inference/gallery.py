@@ -209,9 +209,13 @@ class GalleryIndex:
             )
         images = {}
         for path in load_plain(self.root, self.root.name).train.paths:
-            status = os.stat(path)
             name = os.path.relpath(path, self.root)
-            images[name] = _Image(name, status.st_size, status.st_mtime_ns)
+            try:
+                status = os.stat(path)
+            except OSError:  # a link that leads nowhere or to itself; the embedder says so
+                images[name] = _Image(name, 0, 0)
+            else:
+                images[name] = _Image(name, status.st_size, status.st_mtime_ns)
         return images
 
     def _drop_stale(self, current: dict[str, _Image]) -> None:

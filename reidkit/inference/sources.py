@@ -67,10 +67,13 @@ def _find(
     if path.is_file():
         if suffix in IMAGE_SUFFIXES:
             return [(path, _UNKNOWN, _UNKNOWN)]
-        if suffix == ".txt":
-            return _unlabelled(_read_text_list(path))
-        if suffix == ".csv" and (listed := _read_csv_list(path)) is not None:
-            return _unlabelled(listed)
+        try:
+            if suffix == ".txt":
+                return _unlabelled(_read_text_list(path))
+            if suffix == ".csv" and (listed := _read_csv_list(path)) is not None:
+                return _unlabelled(listed)
+        except (OSError, csv.Error) as error:
+            raise DataError(f"the list {printable(target)} cannot be read ({error}); name another one") from error
     elif not path.is_dir() and glob.has_magic(target):
         matches = (Path(name) for name in sorted(glob.glob(target, recursive=True)))
         images = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]

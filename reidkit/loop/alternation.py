@@ -192,6 +192,7 @@ class _Alternation:
             asked = team.agree(self._interruption.requested)
             overdue = team.agree(time.monotonic() - self._saved_at > 60 * minutes)
             if finite and result.done < steps and (asked or overdue):
+                self._check_weights()
                 self._save(partial=current.state(result, self._machinery.fabric.device))
                 self._saved_at = time.monotonic()
                 if asked:
@@ -226,8 +227,11 @@ class _Alternation:
             }
 
     def _finish(self, epoch: int) -> None:
-        """Write last.pt, best.pt after the best evaluation, source.pt before a stage begins anew, and the figures."""
-        self._save()
+        """Write source.pt before a stage begins anew, best.pt after the best evaluation, last.pt, and the figures.
+
+        With last.pt the epoch is done: after a kill before it the others are written again, after it they are there.
+        """
+        self._check_weights()
         if self._machinery.team.leads:
             if 0 < epoch < self._config.training.epochs and self._closes(epoch):
                 self._run.save_checkpoint("source", self._weights())
@@ -236,11 +240,11 @@ class _Alternation:
             following = self._stages[self._stage_of(max(1, epoch))].network is not None
             if not following and "mAP" in self._history[-1] and self._history[-1]["mAP"] == max(scores):
                 self._run.save_checkpoint("best", self._weights())
+            self._save()
             self._run.append(self._history[-1])
         self._machinery.team.wait()
 
     def _save(self, partial: dict[str, Any] | None = None) -> None:
-        self._check_weights()
         if not self._machinery.team.leads:
             return
         learning = {"heads": self._machinery.heads.state_dict(), "optimizer": self._machinery.optimizer.state_dict()}

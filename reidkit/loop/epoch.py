@@ -141,6 +141,7 @@ def train_epoch(
             if steering is not None:
                 steering.begin(optimizer, step)
             optimizer.zero_grad()
+            statistics = [buffer.clone() for buffer in network.buffers()]
             value, outputs, targets = 0.0, None, batch.labels
             show = views(batch.size)
             for part in batch.parts:
@@ -163,6 +164,8 @@ def train_epoch(
                 result = result._replace(loss=result.loss + value, steps=result.steps + 1)
             else:
                 result = _skip(result, skip_limit, value, step)
+                for buffer, before in zip(network.buffers(), statistics, strict=True):
+                    buffer.copy_(before)  # BatchNorm has seen the batch already
             result = result._replace(images=result.images + batch.size)
             progress.advance(step, loss=result.mean_loss, images=result.images - start.images)
             after_step(result)

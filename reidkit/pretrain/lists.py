@@ -109,7 +109,6 @@ def write_scores(
 
 def read_scores(path: Path, inputs: Mapping[str, Any]) -> NDArray[np.float32] | None:
     """The (N,) scores of a table of `write_scores`, NaN is unreadable; None if it is not of the same inputs."""
-    import pyarrow as pa
     from pyarrow import parquet
 
     try:
@@ -118,9 +117,9 @@ def read_scores(path: Path, inputs: Mapping[str, Any]) -> NDArray[np.float32] | 
             if stored is None or json.loads(stored) != inputs:
                 return None
             scores: NDArray[np.float32] = parquet.read_table(file, columns=["score"])["score"].to_numpy()
-    except (OSError, pa.ArrowException):  # absent, or a file that the new table will replace
+    except Exception:  # absent, or damaged in one of many ways: the new table will replace it
         return None
-    return scores
+    return scores if scores.dtype == np.float32 else None
 
 
 def data_folder(root: Path) -> Path:

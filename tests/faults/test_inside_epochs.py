@@ -1,4 +1,4 @@
-"""A run that is stopped after any step of an epoch goes on from that step."""
+"""A run that is stopped after any step of an epoch, or between two files at its end, goes on from there."""
 
 import signal
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reidkit.errors import Interrupted
-from reidkit.loop import Progress, RunConfig
+from reidkit.loop import Progress, RunConfig, RunFolder
 from reidkit.pretrain import train_pretrain
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
@@ -56,4 +56,29 @@ def test_sigterm_inside_an_epoch_changes_nothing(people: Path, others: Path, tmp
     with pytest.raises(Interrupted, match=r"stopped by SIGTERM: epoch 2 is saved up to step 3 of 4"):
         train(config, run, progress=Stopping(1), resume=True)
     train(config, run, resume=True)
+    assert differences(run.path, whole.path) == []
+
+
+class _KilledError(BaseException):
+    """Stands in for a kill."""
+
+
+@pytest.mark.parametrize(("name", "epoch"), [("best", 0), ("last", 0), ("source", 1), ("last", 1)])
+def test_a_kill_between_two_files_of_an_epoch_loses_neither(
+    people: Path, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, epoch: int
+) -> None:
+    config, save = config_of("uda", people, others), RunFolder.save_checkpoint
+    whole, run = (tiny_run(tmp_path / folder, config) for folder in ("whole", "run"))
+    train_uda(config, whole)
+
+    def kill(self: RunFolder, written: str, state: dict[str, Any]) -> None:
+        save(self, written, state)
+        if written == name and "partial" not in state and state["history"][-1]["epoch"] == epoch:
+            raise _KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_checkpoint", kill)
+        with pytest.raises(_KilledError):
+            train_uda(config, run)
+    train_uda(config, run, resume=True)
     assert differences(run.path, whole.path) == []

@@ -454,7 +454,7 @@ READERS: dict[str, Reader] = {
     "list, pickle": Reader(_write_pickled_list, _read_lists, share=5),
     "list, text": Reader(_write_text_list, _read_lists, share=5),
     "settings": Reader(_write_settings, _read_settings),
-    "--set": Reader(_write_assignments, _read_assignments, share=5),
+    "settings, typed": Reader(_write_assignments, _read_assignments, share=5),
     "table, CSV": Reader(_write_csv, _read_table, "table*"),
     "table, Parquet": Reader(_write_parquet_table, _read_table, "table*"),
     "scores": Reader(_write_scores, lambda f: read_scores(f / "s.parquet", {"a": 1})),

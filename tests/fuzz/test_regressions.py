@@ -22,6 +22,7 @@ from reidkit.backbones import infer_architecture, read_checkpoint
 from reidkit.datasets import Split, decode_images, images, load_dataset, table
 from reidkit.datasets.lmdb import load_lmdb
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
+from reidkit.inference import find_images
 from reidkit.inference.calibration import read_calibration
 from reidkit.inference.gallery import is_index
 from reidkit.loop import RunFolder, feature_files, load_model, parse_assignment, read_toml, resolve_config
@@ -29,6 +30,7 @@ from reidkit.loop.feature_files import read_features, read_integers
 from reidkit.loop.reading import open_file
 from reidkit.reporting.run import read_run
 from reidkit.reporting.thumbnails import open_picture
+from tests.fuzz.campaign import check, write_input
 from tests.fuzz.readers import READERS, seeds_of
 from tests.tiny import tiny_config
 
@@ -370,3 +372,45 @@ def test_damaged_metrics_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("[" * 5000, encoding="utf-8")
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
         RunFolder(tmp_path).read_metrics()
+
+
+def test_links_to_themselves(tmp_path: Path) -> None:
+    lay_out("folder and lists", tmp_path)
+    for name in ("loop", "loop.jpg", "deep/loop"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    assert len(find_images([str(tmp_path)]).paths) == 3
+    (tmp_path / "list.txt").unlink()
+    (tmp_path / "list.txt").symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match="cannot be read"):
+        find_images([str(tmp_path / "list.txt")])
+
+
+def test_broken_links_in_a_gallery(tmp_path: Path) -> None:
+    lay_out("gallery index", tmp_path)
+    (tmp_path / "photos" / "c.png").symlink_to("nowhere")
+    READERS["gallery index"].read(tmp_path)
+
+
+def test_a_truth_value_in_place_of_a_number_of_an_image(tmp_path: Path) -> None:
+    """It chose all images, or none, in place of the second."""
+    lay_out("extraction", tmp_path)
+    state = tmp_path / ".out.npz.work" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_bytes()), "left_out": [[True, "x"]]}), encoding="utf-8")
+    READERS["extraction"].read(tmp_path)
+    assert read_features(tmp_path / "out.npz").paths == [str(tmp_path / "0.png"), str(tmp_path / "2.png")]
+
+
+def test_metadata_of_parquet_on_which_arrow_ends_the_process(tmp_path: Path) -> None:
+    """Statistics that do not fit their column: reading them throws what Python never sees."""
+    lay_out("table, Parquet", tmp_path)
+    for number in (1975, 2153):
+        folder = tmp_path / str(number) / "input"
+        folder.mkdir(parents=True)
+        (folder.parent / "elsewhere").mkdir()
+        write_input("table, Parquet", number, 1, folder)
+        assert not check("table, Parquet", folder).problem
+
+
+def test_scores_with_damaged_text_are_made_anew(tmp_path: Path) -> None:
+    write_input("scores", 431, 1, tmp_path)
+    READERS["scores"].read(tmp_path)

@@ -35,8 +35,8 @@ def main(folder: Path, target: str, source: str, wanted: str) -> None:
             "training": {"epochs": 3, "iterations": 7},
             "optimizer": {"name": "sgd", "learning_rate": 3.5e-4},
             "clustering": {"eps": 0.6},
-            # At 0.05 the few, alike features of this model turn the last bits of a float into a thousandth of a loss, and
-            # which of two images is the hardest may hang on them.
+            # At 0.05 the few, alike features of this model turn the last bits of a float into a thousandth of a loss,
+            # and which of two images is the hardest may hang on them.
             "memory": {"temperature": 0.5, "update": "mean"},
             "sampler": {"batch_size": 16, "instances": 2},
             "supervised": {
