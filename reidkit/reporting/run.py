@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import RunError
-from reidkit.loop.feature_files import read_arrays
-from reidkit.loop.reading import read_file
 from reidkit.reporting.wording import count
 
 __all__ = ["Clustering", "Epoch", "Run", "read_run"]
@@ -118,6 +116,8 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:
+    from reidkit.loop.reading import read_file  # the loop's room loads torch
+
     try:
         table = parse(read_file(path).decode())
     except OSError:
@@ -134,6 +134,8 @@ def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> di
 
 def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
     """The lines of metrics.jsonl; of two lines about one epoch the later counts."""
+    from reidkit.loop.reading import read_file  # the loop's room loads torch
+
     try:
         lines = read_file(path).splitlines()
     except OSError:
@@ -202,6 +204,8 @@ def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clu
 
 def _load_labels(path: Path, epoch: int) -> Clustering | str:
     """The labels, or why they cannot be had."""
+    from reidkit.loop.feature_files import read_arrays
+
     name = f"labels/{path.name}"
     try:
         labels, paths = read_arrays(path, ("labels", "paths")).values()
