@@ -1,8 +1,5 @@
 """`reidkit select`."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +107,10 @@ def select(
         raise click.UsageError(f"--output and --scores both name {output}; give each a file of its own")
     for path in (output, table, pictures.parent / "plots"):
         check_writable(path)
-    with _processes() as rank, Display(quiet=quiet or rank > 0) as display:
+    fabric = create_fabric(device or "auto", precision)  # type: ignore[arg-type]  # click has checked it
+    leads = fabric.is_global_zero
+    with Display(quiet=quiet or not leads) as display:
         models = load_model(pretrained), load_model(finetuned)
-        fabric = create_fabric(_own_device(device or "auto"), precision)  # type: ignore[arg-type]  # click has checked
         dataset = load_dataset(target, data_root)
         root = data_folder(dataset.root)
         names = sorted(set(relative_names(dataset.train.paths, dataset.root)))
@@ -130,38 +128,10 @@ def select(
             direction=direction,  # type: ignore[arg-type]  # click has checked it
             progress=display,
         )
-        if rank == 0:
+        if leads:
             _draw(selection, root, models[1].model.image_size, pictures)
-    if rank == 0 and not quiet:
+    if leads and not quiet:
         click.echo(f"{_headline(selection)}\nlist {output}   scores {table}   plots {pictures}")
-
-
-@contextmanager
-def _processes() -> Iterator[int]:
-    """Join the processes that torchrun has started, if it has; yields the rank of this one."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield 0
-        return
-    from datetime import timedelta
-
-    import torch.distributed as dist
-
-    # They exchange nothing but that they are done, and the slowest may be hours behind the fastest.
-    dist.init_process_group("gloo", timeout=timedelta(days=30))
-    try:
-        yield dist.get_rank()
-    finally:
-        dist.destroy_process_group()
-
-
-def _own_device(device: str) -> str:
-    """`auto` and `cuda` are each process's own GPU under torchrun."""
-    from torch.cuda import device_count
-
-    number = os.environ.get("LOCAL_RANK")
-    return (
-        f"cuda:{int(number) % device_count()}" if number and device_count() and device in ("auto", "cuda") else device
-    )
 
 
 def _draw(selection: "Selection", root: Path, size: tuple[int, int], folder: Path) -> None:

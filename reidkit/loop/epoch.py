@@ -145,17 +145,18 @@ def train_epoch(
             value, outputs, targets = 0.0, None, batch.labels
             show = views(batch.size)
             for part in batch.parts:
-                pixels, cameras, targets = (part[name].to(fabric.device, non_blocking=True) for name in _TENSORS)
-                outputs = network(show(pixels, part["rows"].numpy()), cameras)
-                if gathered:
-                    outputs = team.gather(outputs, batch.size, halves=halves)
-                    targets = batch.labels.to(fabric.device, non_blocking=True)
-                share = 1.0 if gathered else len(pixels) / batch.size
-                loss = criterion(outputs, targets) * share
-                value += loss.item() if gathered else team.sum(loss.detach()).item()
-                if not math.isfinite(value):
-                    break
-                fabric.backward(loss)
+                # Sums over processes are taken once, of the gradients of all parts.
+                with fabric.no_backward_sync(network, enabled=part is not batch.parts[-1]):
+                    pixels, cameras, targets = (part[name].to(fabric.device, non_blocking=True) for name in _TENSORS)
+                    outputs = network(show(pixels, part["rows"].numpy()), cameras)
+                    if gathered:
+                        outputs = team.gather(outputs, batch.size, halves=halves)
+                        targets = batch.labels.to(fabric.device, non_blocking=True)
+                    loss = criterion(outputs, targets) * (1.0 if gathered else len(pixels) / batch.size)
+                    value += loss.item() if gathered else team.sum(loss.detach()).item()
+                    if not math.isfinite(value):
+                        break
+                    fabric.backward(loss)
             if math.isfinite(value):
                 if steering is not None:
                     steering.clip()

@@ -317,10 +317,19 @@ def _label(machinery: Machinery, stage: Stage, features: Callable[[], Features],
     team = machinery.team
     if team.size == 1:
         return stage.label(features, epoch)
-    features()  # all take part in the extraction, whether the labels need it or not
     if not team.leads:
-        return cast(EpochLabels, team.tell(None))
-    found = stage.label(features, epoch)
+        told = cast(EpochLabels | None, team.tell(None))
+        if told is None:  # the labels hang on features: all take part in the extraction
+            features()
+            told = team.tell(told)
+        return cast(EpochLabels, told)
+
+    @functools.cache
+    def wanted() -> Features:
+        team.tell(None)
+        return features()
+
+    found = stage.label(wanted, epoch)
     team.tell(found._replace(graph=None, found=found.found and found.found._replace(graph=None)))
     return found
 

@@ -46,8 +46,16 @@ def main(folder: Path, target: str, source: str, wanted: str) -> None:
                 "instances": 2,
                 "optimizer": {"name": "sgd", "learning_rate": 0.01},
             },
-            "uda": {"strategy": strategy or "finetune"},
-            "pretrain": {"outputs": 24, "hidden": 16, "bottleneck": 8, "iterations": 7},
+            "uda": {"strategy": strategy if mode == "uda" and strategy else "finetune"},
+            # In parts BatchNorm would see other images together: a backbone without.
+            "backbone": {"name": "vit_tiny" if strategy == "parts" else "vit_tiny_ics"},
+            "pretrain": {
+                "outputs": 24,
+                "hidden": 16,
+                "bottleneck": 8,
+                "iterations": 7,
+                "parts": 2 if strategy == "parts" else 1,
+            },
             "crops": {"local_crops": 2, "local_size": (16, 16)},
         },
     ]

@@ -51,7 +51,15 @@ def test_two_and_four_processes_train_as_one(people: Path, others: Path, tmp_pat
 
 
 def test_two_processes_pretrain_as_one(people: Path, others: Path, tmp_path: Path) -> None:
+    """Over 21 steps."""
     one, two = (train(tmp_path / str(count), count, people, others, "pretrain") for count in (1, 2))
+    for single, both in zip(one["losses"], two["losses"], strict=True):
+        assert both == pytest.approx(single, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_add_up_the_parts_of_a_batch_as_one(people: Path, others: Path, tmp_path: Path) -> None:
+    one, two = (train(tmp_path / str(count), count, people, others, "pretrain-parts") for count in (1, 2))
     for single, both in zip(one["losses"], two["losses"], strict=True):
         assert both == pytest.approx(single, abs=1e-4)
 
