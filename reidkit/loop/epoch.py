@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from reidkit.datasets import prefetch
@@ -87,7 +88,7 @@ class EpochResult(NamedTuple):
 
 def train_epoch(
     fabric: Fabric,
-    network: nn.Module,
+    network: _FabricModule,
     criterion: Criterion,
     optimizer: Optimizer,
     batches: Iterable[NDArray[np.int64]],

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -64,7 +65,7 @@ class Machinery(NamedTuple):
     fabric: Fabric
     team: Team
     model: EmbeddingModel
-    network: nn.Module
+    network: _FabricModule
     """What is trained: the model, set up by Fabric, unless the stage has a network of its own."""
     heads: nn.ModuleList
     optimizer: Optimizer
