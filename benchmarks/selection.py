@@ -1,13 +1,13 @@
 """Does CFS find the images that are like the target, and is half of the data enough?
 
-    python -m benchmarks.selection [--people 800] [--others 800] [--epochs 12] [--seeds 1] [--scrambled]
-                                   [--output FILE.json]
+    python -m benchmarks.selection [--people 800] [--others 800] [--epochs 12] [--seeds 1]
+                                   [--kinds noise texture shapes scrambled] [--domain FOLDER] [--output FILE.json]
 
-A mixture of generated pedestrians and of images of other kinds (noise, textures, shapes) is pre-trained on; the model
-is gently fine-tuned on labelled pedestrians of another set; `select_images` ranks the mixture. The share of pedestrians
-that the kept half holds stands beside that of a random half. Then a second model is pre-trained on the kept half alone,
-for as many epochs and so half the steps, and both are fine-tuned alike. With --scrambled a fourth kind joins: the
-pedestrians themselves, their 8 x 8 tiles in random places.
+A mixture of generated pedestrians and of images of other kinds (noise, textures, shapes, images of another domain) is
+pre-trained on; the model is gently fine-tuned on labelled pedestrians of another set; `select_images` ranks the
+mixture. The share of pedestrians that the kept half holds stands beside that of a random half. Then a second model is
+pre-trained on the kept half alone, for as many epochs and so half the steps, and both are fine-tuned alike. The kind
+"scrambled" are the pedestrians themselves, their 8 x 8 tiles in random places.
 """
 
 import argparse
@@ -15,10 +15,11 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,17 @@ from reidkit.pretrain import select_images, train_pretrain
 from reidkit.supervised import train_supervised
 
 Settings = dict[str, Any]
-Kind = Callable[[np.random.Generator, NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+class Kind(Protocol):
+    """Makes an image that is no pedestrian; is given one, for its size or its pixels."""
+
+    __name__: str
+
+    def __call__(self, rng: np.random.Generator, person: NDArray[np.uint8], /) -> NDArray[np.uint8]:
+        """An image of the pedestrian's shape (H, W, 3)."""
+
+
 SIZE = (64, 32)
 
 
@@ -89,6 +100,22 @@ def scrambled(rng: np.random.Generator, person: NDArray[np.uint8]) -> NDArray[np
     return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(person.shape))
 
 
+class Domain:
+    """Images of another data set, in turns."""
+
+    def __init__(self, target: str) -> None:
+        self.__name__ = "domain"
+        self._paths = cycle(load_dataset(target).train.paths)
+
+    def __call__(self, rng: np.random.Generator, person: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The next one, in the size of the pedestrians."""
+        with Image.open(next(self._paths)) as image:
+            return np.asarray(image.convert("RGB").resize(person.shape[1::-1], Image.Resampling.BICUBIC))
+
+
+KINDS: dict[str, Kind] = {kind.__name__: kind for kind in (noise, texture, shapes, scrambled)}
+
+
 def run(train: Any, folder: Path, *layers: Settings) -> float:
     """The last mAP of a run, in per cent."""
     config = resolve_config(layers)
@@ -99,7 +126,7 @@ def run(train: Any, folder: Path, *layers: Settings) -> float:
 def measure(options: argparse.Namespace, seed: int, scratch: Path) -> Settings:
     """All figures of one seed."""
     mixture = scratch / "mixture"
-    kinds = (noise, texture, shapes, *([scrambled] if options.scrambled else []))
+    kinds = [*(KINDS[name] for name in options.kinds), *([Domain(options.domain)] if options.domain else [])]
     make_mixture(mixture, options.people, options.others, seed, kinds)
     common: Settings = {"seed": seed, "data": {"target": str(mixture)}, "training": {"epochs": options.epochs}}
     probe: Settings = {"pretrain": {"probe": "synthetic"}, "evaluation": {"every": options.epochs}}
@@ -154,12 +181,14 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=800)
     parser.add_argument("--others", type=int, default=800)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--scrambled", action="store_true")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["noise", "texture", "shapes"])
+    parser.add_argument("--domain", default="", help="a data set whose training images are one more kind")
     parser.add_argument("--tuning", type=int, default=6, help="epochs of fine-tuning")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1])
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     figures: Settings = {"people": options.people, "others": options.others, "epochs": options.epochs, "seeds": {}}
+    figures["kinds"] = [*options.kinds, *(["domain"] if options.domain else [])]
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as scratch:
             figures["seeds"][seed] = measure(options, seed, Path(scratch))

@@ -11,6 +11,7 @@ __all__ = ["clustering_options", "data_root_option", "device_option", "settings_
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PRECISIONS = ("auto", "32", "bf16", "16")
+LOGGERS = ("mlflow", "wandb")
 
 data_root_option = click.option(
     "--data-root",
@@ -44,8 +45,16 @@ _TRAINING = (
     click.option("--seed", type=int, help="Seed of everything random."),
     device_option,
     click.option("--precision", type=click.Choice(PRECISIONS), help="Arithmetic of the model."),
+    click.option(
+        "--logger",
+        "loggers",
+        multiple=True,
+        type=click.Choice(LOGGERS),
+        help="Let it follow the run, besides TensorBoard; may be repeated.",
+    ),
     click.option("--quiet", is_flag=True, help="Show warnings and errors only."),
 )
+
 
 _CLUSTERING = (
     click.option("--batch-size", type=int, help="Images per training step."),
@@ -75,6 +84,7 @@ _SETTINGS: dict[str, tuple[str, Any]] = {
     "seed": ("seed", None),
     "device": ("training.device", None),
     "precision": ("training.precision", None),
+    "loggers": ("logging.loggers", None),
 }
 
 

@@ -24,6 +24,7 @@ from reidkit.loop import (
     read_toml,
     resolve_config,
 )
+from reidkit.loop.followers import require_loggers
 from reidkit.loop.interruption import terminable
 from reidkit.loop.model import inherited_settings
 from reidkit.loop.run_folder import latest_run_path, new_run_path
@@ -35,7 +36,7 @@ logger = logging.getLogger("reidkit")
 
 RUNS = Path("runs")
 
-_MAY_CHANGE = ("training.epochs", "training.device", "evaluation.batch_size")
+_MAY_CHANGE = ("training.epochs", "training.device", "evaluation.batch_size", "logging.loggers")
 
 
 def run_training(
@@ -126,12 +127,13 @@ def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[R
         raise ConfigError(
             f"{os.environ['WORLD_SIZE']} processes are to work on one run: name its folder with --output, for all alike"
         )
+    require_loggers(config.logging.loggers)
     path = options["output"] or new_run_path(RUNS, _run_name(mode, config.data.target))
     return (RunFolder.create(path, config) if _leads() else RunFolder(path)), config
 
 
 def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFolder, RunConfig]:
-    """The run to go on with; what was typed may lengthen it, nothing else."""
+    """The run to go on with; what was typed may lengthen it and change where it computes and who follows."""
     path = options["output"] or latest_run_path(RUNS, _run_name(mode, target))
     run = RunFolder.open(path) if _leads() else RunFolder(path)
     saved = run.read_config()
@@ -156,6 +158,7 @@ def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFol
             f"{run.path} was started for {saved.training.epochs} epochs; --epochs {config.training.epochs} cannot "
             "shorten it"
         )
+    require_loggers(config.logging.loggers)
     if _leads():
         run.save_config(config)
     return run, config

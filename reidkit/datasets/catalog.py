@@ -145,7 +145,9 @@ def _load_known(entry: DatasetEntry, data_root: Path) -> ReIDDataset:
         )
     if entry.notice:
         logger.warning("%s", entry.notice)
-    return found[0].layout.load(found[0].root, entry.name)
+    dataset = found[0].layout.load(found[0].root, entry.name)
+    logger.info("%s: %s, at %s", dataset.name, dataset.version, dataset.root)
+    return dataset
 
 
 def _load_synthetic(name: str, progress: Progress | None) -> ReIDDataset:

@@ -1,23 +1,22 @@
 """Does a data set hold what it should?"""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidkit.datasets.benchmarks import CATALOG
 from reidkit.datasets.file_facts import FileFacts, inspect_files
-from reidkit.datasets.images import decode_images
+from reidkit.datasets.images import iterate_images
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
-from reidkit.errors import DataError
 
 __all__ = ["DatasetFacts", "ImageSize", "SplitFacts", "check_dataset"]
 
 _PROBE_SIZE = (8, 4)  # decoding is the check, not the pixels
-_DISTRACTOR = 0
+_TOLD_EVERY = 256
 _NARROW = 10  # pixels
 _LONG = 8  # times as long as wide
 
@@ -99,6 +98,7 @@ def check_dataset(
         *(seen if is_published else []),
         *_unmatched(dataset),
         *leaks,
+        *_found_again(dataset, facts.duplicates),
         *(f"unreadable image {problem}" for problem in (_undecodable(paths, progress) if read else facts.problems)),
     ]
     notes = [*_cameras(dataset), *unlabelled, *([] if is_published else seen), *copies, *_odd_sizes(paths, facts)]
@@ -120,7 +120,7 @@ def check_dataset(
 def _split_facts(dataset: ReIDDataset, name: str) -> SplitFacts:
     split: Split = getattr(dataset, name)
     published = CATALOG[dataset.name].expected.get(name) if dataset.name in CATALOG else None
-    known = split.identities if name == "train" else split.identities[_is_somebody(dataset, split.identities)]
+    known = split.identities if name == "train" else split.identities[dataset.is_person(split.identities)]
     counts = np.unique(known[known != UNKNOWN], return_counts=True)[1]
     cameras, images = np.unique(split.cameras, return_counts=True)
     return SplitFacts(
@@ -132,12 +132,6 @@ def _split_facts(dataset: ReIDDataset, name: str) -> SplitFacts:
         (int(counts.min()), float(np.median(counts)), int(counts.max())) if len(counts) else None,
         dict(zip(cameras.tolist(), images.tolist(), strict=True)),
     )
-
-
-def _is_somebody(dataset: ReIDDataset, identities: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which test images are no distractors; where a query has the identity 0 it is a person like others."""
-    somebody: NDArray[np.bool_] = (identities != _DISTRACTOR) | (dataset.query.identities == _DISTRACTOR).any()
-    return somebody
 
 
 def _unexpected_counts(dataset: ReIDDataset, splits: Sequence[SplitFacts]) -> list[str]:
@@ -181,7 +175,7 @@ def _seen_identities(dataset: ReIDDataset) -> list[str]:
     if not dataset.comparable or dataset.train.originals is None:
         return []
     tested = np.concatenate([dataset.query.identities, dataset.gallery.identities])
-    shared = np.intersect1d(dataset.train.originals, tested[_is_somebody(dataset, tested)])
+    shared = np.intersect1d(dataset.train.originals, tested[dataset.is_person(tested)])
     if not len(shared):
         return []
     return [
@@ -237,11 +231,42 @@ def _copies(
     return problems, notes
 
 
-def _undecodable(paths: Sequence[Path], progress: Progress | None) -> tuple[str, ...]:
-    try:
-        return decode_images(paths, _PROBE_SIZE, progress=progress).problems
-    except DataError as error:  # none is readable
-        return (str(error),)
+def _found_again(dataset: ReIDDataset, groups: Sequence[tuple[int, ...]]) -> list[str]:
+    """Queries that the gallery holds byte by byte as a match: another camera than theirs is said, or none is known."""
+    first = len(dataset.train)
+    paths = [*dataset.query.paths, *dataset.gallery.paths]
+    identities, cameras = (
+        np.concatenate([getattr(dataset.query, column), getattr(dataset.gallery, column)])
+        for column in ("identities", "cameras")
+    )
+    found: dict[int, int] = {}
+    for group in groups:
+        tested = np.array(group)[np.array(group) >= first] - first
+        images = tested[tested >= len(dataset.query)]
+        for query in tested[tested < len(dataset.query)].tolist():
+            left_out = (cameras[images] == cameras[query]) & (cameras[images] != UNKNOWN)
+            copies = images[(identities[images] == identities[query]) & ~left_out]
+            if len(copies):
+                found[query] = int(copies[0])
+    if not found:
+        return []
+    query, image = next(iter(found.items()))
+    return [
+        f"{len(found):,} of {len(dataset.query):,} queries find themselves in the gallery, byte by byte, and no "
+        f"camera rules it out, for instance {paths[query]} is {paths[image]}: scores are too good; remove them from "
+        "one side, or give their cameras"
+    ]
+
+
+def _undecodable(paths: Sequence[Path], progress: Progress | None) -> list[str]:
+    problems = []
+    with closing(iterate_images(paths, _PROBE_SIZE)) as images:
+        for index, (path, image) in enumerate(zip(paths, images, strict=True)):
+            if isinstance(image, str):
+                problems.append(f"{path}: {image}")
+            if progress is not None and index % _TOLD_EVERY == 0:
+                progress(index, len(paths))
+    return problems
 
 
 def _odd_sizes(paths: Sequence[Path], facts: FileFacts) -> list[str]:

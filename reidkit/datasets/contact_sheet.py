@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from reidkit.datasets.images import IMAGE_FORMATS
-from reidkit.datasets.lmdb import open_entry
+from reidkit.datasets.images import open_image, resize_image
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 from reidkit.errors import DataError
 
@@ -186,17 +185,22 @@ def _paste(
         draw.line((left, top, right - 1, bottom - 1), _FAINT)
         draw.line((left, bottom - 1, right - 1, top), _FAINT)
         return
-    scale = min((right - left) / picture.width, (bottom - top) / picture.height)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    corner = (left + right - size[0]) // 2, (top + bottom - size[1]) // 2
-    sheet.paste(picture.resize(size, Image.Resampling.BICUBIC), corner)
+    width, height = _fit(picture, (right - left, bottom - top))
+    corner = (left + right - width) // 2, (top + bottom - height) // 2
+    sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), corner)
+
+
+def _fit(picture: Image.Image, room: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an image when it fills a room (W, H), its shape kept."""
+    scale = min(room[0] / picture.width, room[1] / picture.height)
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
 def _read(path: Path) -> Image.Image | None:
-    """An image, or nothing if it cannot be read."""
+    """An image as training sees it, no larger than the widest cell; nothing if it cannot be read."""
     try:
-        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-            return image.convert("RGB")
+        with open_image(path) as image:
+            return resize_image(image, _fit(image, (_CELL_WIDTHS[1], _CELL_HEIGHT)))
     # Pillow's decoders raise many kinds of errors on damaged files; each means the same here.
     except Exception:
         return None

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from reidkit.datasets.images import IMAGE_FORMATS
+from reidkit.datasets.images import open_image, reason_of
 from reidkit.datasets.lmdb import entry_status, open_entry
 
 __all__ = ["FileFacts", "inspect_files"]
@@ -29,7 +28,7 @@ class FileFacts(NamedTuple):
     duplicates: tuple[tuple[int, ...], ...]
     """Groups of two or more images with the same bytes, as ascending indices; groups by their first image."""
     problems: tuple[str, ...]
-    """One line for every file that does not exist or has no header: its path and the reason."""
+    """One line for every file that is unreadable by its header: its path and the reason."""
 
 
 def inspect_files(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> FileFacts:
@@ -66,14 +65,11 @@ def inspect_files(paths: Sequence[Path], progress: Callable[[int, int], None] | 
 def _measure(path: Path) -> _Measure | str:
     """Bytes, height and width of an image, or the reason why it has none."""
     try:
-        length = entry_status(path).size
-        if length == 0:  # also what a pipe says, and opening one would wait for ever
-            return "the file is empty"
-        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-            return length, image.height, image.width
+        with open_image(path) as image:
+            return entry_status(path).size, image.height, image.width
     # Pillow raises many kinds of errors on damaged files; each means the same here.
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return reason_of(error)
 
 
 def _same_length(lengths: NDArray[np.int64]) -> list[int]:

@@ -5,7 +5,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -27,7 +27,10 @@ __all__ = [
     "decode_images",
     "image_files",
     "iterate_images",
+    "open_image",
     "read_images",
+    "reason_of",
+    "resize_image",
     "unreadable_image",
 ]
 
@@ -213,15 +216,29 @@ def _decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
     """One image as (3, H, W) RGB bytes, or the reason why it cannot be read."""
     height, width = size
     try:
-        with _open_file(path) as file, _identify(file) as image:
-            _check_size(image, file)
-            resized = _resize(image, (width, height))
-    except OSError as error:
-        return f"{type(error).__name__}: {error.strerror or error}"
+        with open_image(path) as image:
+            resized = resize_image(image, (width, height))
     # Pillow's decoders raise every kind of error on damaged files; each means the same here.
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return reason_of(error)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """An image as its file has it, for `resize_image`; only the header has been read.
+
+    Raises:
+        Exception: The header tells that the image is unreadable, as `iterate_images` describes; `reason_of` says why.
+    """
+    with _open_file(path) as file, _identify(file) as image:
+        _check_size(image, file)
+        yield image
+
+
+def reason_of(error: Exception) -> str:
+    """Why an image is unreadable, in words."""
+    return f"{type(error).__name__}: {(error.strerror if isinstance(error, OSError) else None) or error}"
 
 
 def _open_file(path: Path) -> BinaryIO:
@@ -280,8 +297,8 @@ def _check_size(image: Image.Image, file: BinaryIO) -> None:
             )
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """An image as RGB of another size (W, H); a large one never has a second copy."""
+def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An image of `open_image` as 8-bit RGB of another size (W, H); a large one never has a second copy."""
     unit = image.mode == "F" and not any((np.asarray(strip) > 1).any() for strip in _strips(image))
     if image.mode == "RGB" or image.width * image.height <= _STRIP:
         return _as_rgb(image, unit).resize(size, Image.Resampling.BICUBIC)

@@ -14,7 +14,7 @@ __all__ = ["MSMT17_LISTS", "is_msmt17", "load_msmt17", "msmt17_version"]
 MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
 _FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
-_LINE = re.compile(r"((?:.*/)?[^_/]*_[^_/]*_(\d{1,18})_[^/]*)\s+(-?\d{1,18})")  # what fits an int64
+_LINE = re.compile(r"((?:.*/)?[^_/]*_[^_/]*_(0*[1-9]\d{0,16})_[^/]*)\s+(-?\d{1,18})")  # what fits an int64
 _EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0"
 _IMAGE = re.compile(r"\d+_\d+_\d\d_\d{4}(morning|noon|afternoon)_")
 _NEEDED = f"MSMT17 needs {', '.join(MSMT17_LISTS)} beside its folders"

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JUNK", "UNKNOWN", "ReIDDataset", "Split", "make_split"]
+__all__ = ["DISTRACTOR", "JUNK", "UNKNOWN", "ReIDDataset", "Split", "make_split"]
 
 UNKNOWN = -1
 """The camera, or the identity of a training image, is not known."""
 JUNK = -1
 """The identity of gallery images that take no part in an evaluation."""
+DISTRACTOR = 0
+"""The identity of gallery images that match no query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,14 @@ class ReIDDataset:
     gallery: Split
     comparable: bool = True
     """Whether the files call an identity the same in training as in query and gallery."""
+
+    def is_person(self, identities: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which identities of query and gallery (N,) are persons: not junk, and no distractors.
+
+        Distractors are called 0, but for sets that have a query called so and count persons from there (MSMT17).
+        """
+        counts_from = 0 if (self.query.identities == DISTRACTOR).any() else DISTRACTOR + 1
+        return identities >= counts_from
 
     def without_cameras(self) -> "ReIDDataset":
         """The same data set, every camera unknown: evaluation then leaves out no same-camera images."""

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -157,7 +158,7 @@ def list_stores(folder: Path) -> list[StoreRecord]:
     if not folder.is_dir():
         return []
     records = []
-    for entry in filter(lambda entry: _ENTRY.fullmatch(entry.name), folder.iterdir()):
+    for entry in filter(lambda entry: _ENTRY.fullmatch(entry.name) and entry.is_dir(), folder.iterdir()):
         with suppress(FileNotFoundError):  # removed meanwhile
             records.append(_record(entry))
     return sorted(records, key=lambda record: record.last_used)
@@ -217,11 +218,11 @@ def _open_or_build(
 ) -> StoredImages | None:
     """The store, or None where there is no room for it."""
     with suppress(FileNotFoundError, _DamagedError):
-        return _open(entry)
+        return _open(entry, size, needed)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with _lock(entry, label):
         try:
-            return _open(entry)  # another process has built it meanwhile
+            return _open(entry, size, needed)  # another process has built it meanwhile
         except (FileNotFoundError, _DamagedError) as error:
             if entry.exists():
                 logger.warning("the stored images in %s are damaged: %s; they are decoded anew", entry, error)
@@ -232,7 +233,7 @@ def _open_or_build(
         if not _make_room(entry.parent, needed, limit):
             return None
         _build(entry, label, size, read)
-        return _open(entry)
+        return _open(entry, size, needed)
 
 
 @contextmanager
@@ -249,15 +250,17 @@ def _lock(entry: Path, label: str) -> Iterator[None]:
         lock.release()
 
 
-def _open(entry: Path) -> StoredImages:
-    """Check and map a store.
+def _open(entry: Path, size: tuple[int, int], needed: int) -> StoredImages:
+    """Check and map a store of images of `size`, which would be `needed` bytes if all were readable.
 
     Raises:
         FileNotFoundError: There is none.
         _DamagedError: It is damaged.
     """
     index = _read_index(entry)
-    with (entry / "pixels.bin").open("rb") as file:
+    if index.size != size or 3 * size[0] * size[1] * index.images != needed:
+        raise _DamagedError(f"it is of {index.images:,} images of {index.size[0]:,}x{index.size[1]:,}")
+    with _open_file(entry / "pixels.bin") as file:
         # The mapping holds a duplicate of the descriptor, and with it this lock.
         with suppress(OSError):  # some file systems know no locks
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -272,8 +275,10 @@ def _open(entry: Path) -> StoredImages:
             for block in range(blocks) if is_touched else {blocks - 1, secrets.randbelow(blocks)}:
                 if zlib.crc32(flat[block * _BLOCK : (block + 1) * _BLOCK].data) != index.crc32[block]:
                     raise _DamagedError(f"block {block + 1} of {blocks} of pixels.bin has another checksum")
-            bits = np.frombuffer(zlib.decompress(base64.b64decode(index.readable)), dtype=np.uint8)
-            readable = np.unpackbits(bits, count=index.images).astype(np.bool_)
+            packed = zlib.decompressobj().decompress(base64.b64decode(index.readable), index.images // 8 + 1)
+            readable = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))[: index.images].astype(np.bool_)
+            if (len(readable), readable.sum()) != (index.images, index.rows):
+                raise ValueError(f"{readable.sum():,} of {len(readable):,} images are readable")
             images = StoredImages(flat.reshape(index.rows, 3, *index.size), readable, index.problems)
         except (ValueError, zlib.error) as error:
             raise _DamagedError(f"index.json contradicts itself: {error}") from None
@@ -286,9 +291,19 @@ def _open(entry: Path) -> StoredImages:
 
 def _read_index(entry: Path) -> _Index:
     try:
-        return _Index.model_validate_json((entry / "index.json").read_bytes())
+        with _open_file(entry / "index.json") as file:
+            return _Index.model_validate_json(file.read())
     except ValueError as error:
         raise _DamagedError(f"index.json cannot be read: {error}") from None
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file of a store; a pipe of its name would be waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _DamagedError(f"{path.name} is no file")
+    return open(descriptor, "rb")
 
 
 def _write_index(entry: Path, index: _Index) -> None:
@@ -381,19 +396,22 @@ def _remove(entry: Path) -> bool:
 
 def _in_use(entry: Path) -> bool:
     try:
-        with (entry / "pixels.bin").open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(entry / "pixels.bin", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
         return False
     except OSError as error:  # else there is no such file, or the file system knows no locks
         return isinstance(error, BlockingIOError)
 
 
 def _record(entry: Path) -> StoreRecord:
-    size = sum(path.stat().st_size for path in entry.iterdir())
+    size = sum(path.lstat().st_size for path in entry.iterdir())
     busy, used = _in_use(entry), entry.stat().st_mtime
     try:
         index, used = _read_index(entry), (entry / "index.json").stat().st_mtime
-    except (_DamagedError, FileNotFoundError):
+    except (_DamagedError, OSError):
         return StoreRecord(entry.name, "", 0, (0, 0), size, used, False, busy)
     known = (entry.name, index.label, index.rows, index.size, size, used)
     return StoreRecord(*known, entry.suffix != _BUILDING, busy)

@@ -157,7 +157,9 @@ class _Work:
     def append(self, blocks: list[NDArray[np.float32]], done: int, left_out: list[tuple[int, str]]) -> None:
         """Put features (R, D) on the disk, then the state that counts them."""
         try:
-            with self._data.open("r+b" if self._data.exists() else "wb") as file:
+            # Not what a link leads to: the folder may be a stranger's.
+            descriptor = os.open(self._data, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            with open(descriptor, "r+b") as file:
                 file.truncate(self.rows * self._row_bytes)
                 file.seek(0, os.SEEK_END)
                 for block in blocks:
@@ -166,8 +168,8 @@ class _Work:
                 os.fsync(file.fileno())
         except OSError as error:
             raise RunError(
-                f"{self._data} could not be written ({error.strerror}); free some space, then type the same command "
-                "again: it goes on from here"
+                f"{self._data} could not be written ({error.strerror}); free some space, or remove it, then type "
+                "the same command again: it goes on from here"
             ) from error
         self.done, self.rows = done, self.rows + sum(map(len, blocks))
         self.left_out += left_out

@@ -109,8 +109,8 @@ def _read_csv_list(listing: Path) -> list[Path] | None:
 def _dataset_rows(dataset: ReIDDataset, splits: Sequence[str]) -> Rows:
     """The images of splits, each with an identity that no other split's person has.
 
-    Training identities are counted from 0 when a data set is loaded, those of query and gallery are as in the files,
-    where 0 is a distractor: a person of whom nothing is known.
+    Training identities are counted from 0 when a data set is loaded, those of query and gallery are as in the files.
+    Of a distractor nothing is known.
     """
     tested = [split for split in (dataset.query, dataset.gallery) if len(split)]
     offset = max((int(split.identities.max()) for split in tested), default=_UNKNOWN) + 1
@@ -119,7 +119,7 @@ def _dataset_rows(dataset: ReIDDataset, splits: Sequence[str]) -> Rows:
     rows: Rows = []
     for name in splits:
         split: Split = getattr(dataset, name)
-        known = split.identities >= 0 if name == "train" else split.identities > 0
+        known = split.identities >= 0 if name == "train" else dataset.is_person(split.identities)
         rows += _split_rows(split, np.where(known, split.identities + (offset if name == "train" else 0), _UNKNOWN))
     return rows
 

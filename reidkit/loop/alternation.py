@@ -2,19 +2,21 @@
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from reidkit.backbones import EmbeddingModel, synchronise_norms
-from reidkit.errors import TrainingError
+from reidkit.errors import ReidkitError, RunError, TrainingError
+from reidkit.loop.cluster_sheet import draw_clusters
 from reidkit.loop.config import RunConfig
-from reidkit.loop.device import compile_backbones, place
+from reidkit.loop.device import compile_backbones, finish_together, place
 from reidkit.loop.epoch import EpochResult
+from reidkit.loop.followers import Followers, follow
 from reidkit.loop.interruption import Interruption
 from reidkit.loop.optimisation import create_optimizer
 from reidkit.loop.progress import Progress
@@ -69,12 +71,18 @@ def alternate(
         One record per epoch, the evaluation before training being epoch 0: the lines of metrics.jsonl.
 
     Raises:
-        TrainingError: The loss was not finite too often.
+        TrainingError: Loss or gradient were not finite too often.
         RunError: The run folder cannot be read or written.
         Interrupted: The run was asked to stop; its work is saved.
     """
-    with closing(run), Interruption() as interruption:
-        return _Alternation(fabric, model, stages, benchmark, run, config, progress, interruption).go(resume=resume)
+    leads = fabric.is_global_zero
+    with (
+        closing(run),
+        Interruption() as interruption,
+        follow(run.path, config, leads=leads, resume=resume) as followers,
+    ):
+        alternation = _Alternation(fabric, model, stages, benchmark, run, config, progress, interruption, followers)
+        return alternation.go(resume=resume)
 
 
 class _Alternation:
@@ -90,8 +98,10 @@ class _Alternation:
         config: RunConfig,
         progress: Progress,
         interruption: Interruption,
+        followers: Followers,
     ) -> None:
         self._stages, self._run, self._config, self._interruption = stages, run, config, interruption
+        self._followers = followers
         self._history: list[Record] = []
         self._saved_at = time.monotonic()
         heads = nn.ModuleList(stage.head for stage in stages if stage.head is not None)
@@ -113,6 +123,7 @@ class _Alternation:
             self._restore(checkpoint)
         if self._machinery.team.leads:
             self._run.restore_history(self._history)
+            self._followers.tell(self._history)
         progress.start_run(len(self._history), config.training.epochs)
         for epoch in range(len(self._history), config.training.epochs + 1):
             if epoch == 0:
@@ -124,6 +135,7 @@ class _Alternation:
             progress.end_epoch(self._history[-1])
             if epoch < config.training.epochs:
                 self._heed(f"epoch {epoch} is saved")
+        finish_together()
         return self._history
 
     def _set_up(self, epoch: int, *, prepare: bool) -> None:
@@ -150,7 +162,8 @@ class _Alternation:
         """One epoch's record; its beginning is taken from where it was interrupted, if it was."""
         stage, before, config = self._stages[self._stage_of(epoch)], self._before(epoch), self._config
         if partial is not None:
-            current, behind = continue_round(self._machinery, stage, partial)
+            with self._taking_up():
+                current, behind = continue_round(self._machinery, stage, partial)
         else:
             if epoch == before + 1 and before and stage.prepare is not None:
                 stage.prepare(self._machinery.model)
@@ -164,7 +177,8 @@ class _Alternation:
         seconds = record.pop("seconds")
         scores: dict[str, Any] = {}
         closing_stage = self._closes(epoch)
-        if epoch % config.evaluation.every == 0 or closing_stage:
+        evaluated = epoch % config.evaluation.every == 0 or closing_stage
+        if evaluated:
             with timed(seconds, "evaluate"):
                 scores = dict(self._evaluate(last=epoch == config.training.epochs))
         if closing_stage and self._machinery.benchmark.others:
@@ -176,12 +190,15 @@ class _Alternation:
             shown = current.labels.found or current.labels
             paths = stage.train.split.paths[stage.source_images :]
             self._run.save_labels(epoch, shown.labels, paths)
+            if evaluated and shown.kind == "clusters":
+                sheet = draw_clusters(shown.labels, stage.train.pixels, first=stage.source_images)
+                self._run.append_picture(epoch, "clusters", sheet)
         return {**record, **stage.figures(), **scores, "seconds": seconds}
 
     def _keeper(self, current: Round, stage: Stage, behind: EpochResult) -> Callable[[EpochResult], None]:
         """What is done after every step: the work is saved now and then, and when the run is asked to stop.
 
-        Not after a step without a finite loss: the weights may be what is wrong, and what is saved must be good.
+        Not after a step that was skipped: the weights may be what is wrong, and what is saved must be good.
         """
         minutes, steps, team = self._config.training.save_minutes, stage.learning.iterations, self._machinery.team
         taken = behind.steps
@@ -193,17 +210,23 @@ class _Alternation:
             overdue = team.agree(time.monotonic() - self._saved_at > 60 * minutes)
             if finite and result.done < steps and (asked or overdue):
                 self._check_weights()
-                self._save(partial=current.state(result, self._machinery.fabric.device))
+                self._save(partial=current.state(result, team, self._machinery.fabric.device))
                 self._saved_at = time.monotonic()
                 if asked:
-                    self._interruption.stop(f"epoch {current.epoch} is saved up to step {result.done} of {steps}")
+                    self._stop(f"epoch {current.epoch} is saved up to step {result.done} of {steps}")
 
         return after_step
 
     def _heed(self, saved: str) -> None:
         """Stop here if that was asked for: nothing is lost but what has just begun."""
         if self._machinery.team.agree(self._interruption.requested):
-            self._interruption.stop(saved)
+            self._stop(saved)
+
+    def _stop(self, saved: str) -> NoReturn:
+        """Stop all processes, which have agreed on it, once it is saved: torchrun ends the others with the first."""
+        self._machinery.team.wait()
+        finish_together()
+        self._interruption.stop(saved)
 
     def _evaluate(self, *, last: bool = False) -> dict[str, float]:
         """Scores, or none where there is no query or gallery; the last epoch's rankings are kept for the report."""
@@ -242,12 +265,18 @@ class _Alternation:
                 self._run.save_checkpoint("best", self._weights())
             self._save()
             self._run.append(self._history[-1])
+            self._followers.tell(self._history)
         self._machinery.team.wait()
 
     def _save(self, partial: dict[str, Any] | None = None) -> None:
         if not self._machinery.team.leads:
             return
-        learning = {"heads": self._machinery.heads.state_dict(), "optimizer": self._machinery.optimizer.state_dict()}
+        machinery = self._machinery
+        learning = {
+            "heads": machinery.heads.state_dict(),
+            "optimizer": machinery.optimizer.state_dict(),
+            "scaler": machinery.fabric.strategy.precision.state_dict(),
+        }
         inside = {} if partial is None else {"partial": partial}
         self._run.save_checkpoint("last", {**self._weights(), **learning, **inside})
 
@@ -272,9 +301,26 @@ class _Alternation:
         }
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
-        self._machinery.model.load_state_dict(checkpoint["model"])
-        self._machinery.heads.load_state_dict(checkpoint["heads"])
-        self._machinery.optimizer.load_state_dict(checkpoint["optimizer"])
+        with self._taking_up():
+            self._machinery.model.load_state_dict(checkpoint["model"])
+            self._machinery.heads.load_state_dict(checkpoint["heads"])
+            self._machinery.optimizer.load_state_dict(checkpoint["optimizer"])
+            if scaler := checkpoint.get("scaler"):  # of gradients in 16 bits
+                self._machinery.fabric.strategy.precision.load_state_dict(scaler)
+
+    @contextmanager
+    def _taking_up(self) -> Iterator[None]:
+        """Refuse a checkpoint that is whole, but whose parts are not those of this run."""
+        try:
+            yield
+        except (ReidkitError, torch.OutOfMemoryError):
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise RunError(
+                f"the checkpoint of {self._run.path} does not go with its settings ({reason}); bring back a copy of "
+                "it, or start a new run without --resume"
+            ) from error
 
     def _stage_of(self, epoch: int) -> int:
         """Index of the stage that an epoch, counted from 1, belongs to; the last one goes on for ever."""

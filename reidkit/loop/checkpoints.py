@@ -5,6 +5,7 @@ valid, and a copy of the file keeps both.
 """
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -171,7 +172,27 @@ def _read(path: Path) -> State:
         )
     if intact is None:
         raise _DamagedError("its checksum is missing")
+    if not _has_kinds(state):
+        raise RunError(
+            f"{path} is whole, but is no checkpoint of a run: what it says of epochs and weights is of other kinds; "
+            "bring back a copy of it, or start the run anew in another folder (--output)"
+        )
     return state
+
+
+def _has_kinds(state: State) -> bool:
+    """Whether the parts that are there are of the kinds that a run writes; a checksum can be anybody's."""
+    history, partial = state.get("history", []), state.get("partial", {"epoch": 1})
+    tables = [state.get(name, {}) for name in ("model", "heads", "optimizer")]
+    if not isinstance(history, list) or not all(isinstance(each, dict) for each in (*tables, *history, partial)):
+        return False
+    if not all(type(each.get("epoch")) is int for each in (*history, partial)):
+        return False
+    try:
+        json.dumps(history)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return all(isinstance(record.get("mAP", 0.0), int | float) for record in history)
 
 
 def _rename_copy(path: Path, other: Path) -> None:

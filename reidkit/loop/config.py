@@ -12,6 +12,7 @@ from reidkit.memory import MemoryConfig
 
 __all__ = [
     "EvaluationConfig",
+    "LoggingConfig",
     "OptimizerConfig",
     "Precision",
     "PretrainConfig",
@@ -290,6 +291,14 @@ class EvaluationConfig(Settings):
     """Rank by the mean of the features of every image and of its mirror image; for what looks alike from both sides."""
 
 
+class LoggingConfig(Settings):
+    """Who follows a run; its folder has figures and pictures for TensorBoard in any case."""
+
+    loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
+    """`wandb` (Weights & Biases) and `mlflow`: told the configuration and the figures of every epoch. Where, and as
+    whom, is said by their own means: `wandb login`, `MLFLOW_TRACKING_URI`."""
+
+
 class RunConfig(Settings):
     """Everything that decides a run."""
 
@@ -316,3 +325,4 @@ class RunConfig(Settings):
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    logging: LoggingConfig = LoggingConfig()

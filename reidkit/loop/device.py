@@ -1,14 +1,19 @@
-"""Devices and mixed precision, through Fabric."""
+"""Devices, processes and mixed precision, through Fabric."""
 
+import atexit
+import faulthandler
 import os
 from collections.abc import Iterable
 from datetime import timedelta
 from inspect import signature
+from threading import Event
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.distributed import _destroy_dist_connection
 from torch import nn
 from torch.distributed import is_torchelastic_launched
 from torch.nn.parallel import DistributedDataParallel
@@ -18,14 +23,18 @@ from reidkit.errors import ConfigError
 from reidkit.loop.config import Precision
 from reidkit.processor import cpu_has_bf16
 
-__all__ = ["compile_backbones", "create_fabric", "place", "resolve_device", "resolve_precision"]
+__all__ = ["compile_backbones", "create_fabric", "finish_together", "place", "resolve_device", "resolve_precision"]
 
 _PATIENCE = timedelta(hours=6)  # processes wait for one another while one of them clusters
+_FAREWELL_SECONDS = 15
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def create_fabric(device: str, precision: Precision) -> Fabric:
     """A Fabric on one device, or of all the processes that torchrun has started, a device each.
+
+    The process group that joins them is the caller's, if there is one, or else made here and left when the process
+    ends: in order after `finish_together`, and without waiting for anyone after an error.
 
     Raises:
         ConfigError: The device does not exist, cannot compute in the precision, or is one for several processes.
@@ -43,8 +52,40 @@ def create_fabric(device: str, precision: Precision) -> Fabric:
     buffers: Any = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
     strategy = DDPStrategy(timeout=_PATIENCE, **buffers)
     fabric = Fabric(accelerator=kind, devices=local, num_nodes=total // local, strategy=strategy, precision=plugin)
-    fabric.launch()
+    _join(fabric)
     return fabric
+
+
+def finish_together() -> None:
+    """Say that the work of all processes is done, and that none is left waiting for another."""
+    _finished.set()
+
+
+_finished = Event()
+
+
+def _join(fabric: Fabric) -> None:
+    """Launch a Fabric, and see to it that a process group that this makes is left once."""
+    _finished.clear()
+    joined = dist.is_initialized()
+    fabric.launch()
+    if not joined:
+        atexit.unregister(_destroy_dist_connection)  # Fabric's own, which waits for the others even after an error
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Leave the process group at the end of the process.
+
+    NCCL closes its connections by all processes at once. After an error the others wait for this one somewhere else,
+    and torchrun stops them as soon as it has ended: it must, whatever NCCL waits for.
+    """
+    if not dist.is_initialized():
+        return
+    if _finished.is_set():
+        dist.destroy_process_group()
+    else:
+        faulthandler.dump_traceback_later(_FAREWELL_SECONDS, exit=True, file=2)
 
 
 def place(fabric: Fabric, model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from reidkit.datasets import prefetch
@@ -21,9 +22,13 @@ from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
 from reidkit.loop.team import Team
 
-__all__ = ["Criterion", "EpochResult", "Steering", "Views", "train_epoch"]
+__all__ = ["Criterion", "EpochResult", "NotFiniteError", "Steering", "Views", "train_epoch"]
 
 logger = logging.getLogger(__name__)
+
+
+class NotFiniteError(TrainingError):
+    """More steps than are allowed had a loss or a gradient that was not finite."""
 
 
 class Criterion(Protocol):
@@ -71,7 +76,7 @@ class EpochResult(NamedTuple):
     steps: int = 0
     """Steps taken."""
     skipped: int = 0
-    """Steps left out because their loss was not finite."""
+    """Steps left out because their loss or their gradient was not finite."""
     images: int = 0
     """Images seen."""
 
@@ -103,6 +108,7 @@ def train_epoch(
     parts: int = 1,
     halves: bool = False,
     gathered: bool = True,
+    kept: Sequence[Tensor] = (),
     start: EpochResult = EpochResult(),  # noqa: B008  (immutable)
     after_step: Callable[[EpochResult], None] = lambda result: None,
 ) -> EpochResult:
@@ -119,7 +125,7 @@ def train_epoch(
         images: N images; their cameras reach a model with camera embeddings.
         labels: (N,) class of every image.
         views: Augmentation.
-        skip_limit: Steps whose loss may be NaN or infinite; they change nothing.
+        skip_limit: Steps whose loss or gradient may be NaN or infinite; they change nothing.
         steps: Number of batches.
         progress: Told of steps and loss.
         steering: What surrounds the optimiser's steps, if anything does.
@@ -127,13 +133,14 @@ def train_epoch(
         halves: A batch is two halves of different domains.
         gathered: The criterion takes the outputs of the whole batch. Else it takes those of a process's share or of a
             part, and its loss is a mean over these images.
+        kept: What a forward pass changes and a skipped step must not, such as statistics of BatchNorm.
         start: What is behind already, in an epoch that was interrupted: so many batches are passed over.
         after_step: Told of what is behind after every step; may raise to stop.
 
     Raises:
-        TrainingError: More losses than `skip_limit` are not finite.
+        NotFiniteError: More losses or gradients than `skip_limit` are not finite.
     """
-    team, result = Team(fabric), start
+    team, result, precision = Team(fabric), start, _Scaling(fabric, optimizer)
     network.train()
     progress.begin("train", steps, "steps")
     reader = _Reader(images, labels, team, parts, halves=halves, pinned=fabric.device.type == "cuda")
@@ -142,8 +149,8 @@ def train_epoch(
             if steering is not None:
                 steering.begin(optimizer, step)
             optimizer.zero_grad()
-            statistics = [buffer.clone() for buffer in network.buffers()]
-            value, outputs, targets = 0.0, None, batch.labels
+            before = [tensor.clone() for tensor in kept]
+            losses, outputs, targets = [], None, batch.labels
             show = views(batch.size)
             for part in batch.parts:
                 # Sums over processes are taken once, of the gradients of all parts.
@@ -154,20 +161,20 @@ def train_epoch(
                         outputs = team.gather(outputs, batch.size, halves=halves)
                         targets = batch.labels.to(fabric.device, non_blocking=True)
                     loss = criterion(outputs, targets) * (1.0 if gathered else len(pixels) / batch.size)
-                    value += loss.item() if gathered else team.sum(loss.detach()).item()
-                    if not math.isfinite(value):
-                        break
+                    losses.append(loss.detach().float())
                     fabric.backward(loss)
-            if math.isfinite(value):
+            value, norm = _measure(torch.stack(losses) if gathered else team.sum(torch.stack(losses)), optimizer)
+            if math.isfinite(value) and (math.isfinite(norm) or precision.scaled):
                 if steering is not None:
+                    precision.unscale()
                     steering.clip()
                 optimizer.step()
                 criterion.update(outputs, targets)
                 result = result._replace(loss=result.loss + value, steps=result.steps + 1)
             else:
                 result = _skip(result, skip_limit, value, step)
-                for buffer, before in zip(network.buffers(), statistics, strict=True):
-                    buffer.copy_(before)  # BatchNorm has seen the batch already
+                for tensor, old in zip(kept, before, strict=True):
+                    tensor.copy_(old)
             result = result._replace(images=result.images + batch.size)
             progress.advance(step, loss=result.mean_loss, images=result.images - start.images)
             after_step(result)
@@ -214,12 +221,35 @@ class _Reader:
         return tensor.pin_memory() if self._pinned else tensor
 
 
+class _Scaling:
+    """The scaling of gradients in 16 bits, where there is one: it looks itself for those that overflow."""
+
+    def __init__(self, fabric: Fabric, optimizer: Optimizer) -> None:
+        self._precision = fabric.strategy.precision
+        self._optimizer = getattr(optimizer, "optimizer", optimizer)  # Fabric's wrapper would not be known again
+        self.scaled = getattr(self._precision, "scaler", None) is not None
+
+    def unscale(self) -> None:
+        """Let gradients be what they are, once in a step."""
+        self._precision.unscale_gradients(self._optimizer)
+
+
+@torch.no_grad()
+def _measure(losses: Tensor, optimizer: Optimizer) -> tuple[float, float]:
+    """Sum of the losses (parts,) and norm of the gradient; nothing else in a step waits for the device."""
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    *values, length = torch.cat([losses, norm.float()[None]]).tolist()
+    return sum(values), length
+
+
 def _skip(result: EpochResult, limit: int, value: float, step: int) -> EpochResult:
+    wrong = f"the gradient of a loss of {value:.4g} is not finite" if math.isfinite(value) else f"the loss is {value}"
     if result.skipped >= limit:
-        raise TrainingError(
-            f"the loss is {value} at step {step}, after {result.skipped} skipped steps in this epoch "
+        raise NotFiniteError(
+            f"{wrong} at step {step}, after {result.skipped} skipped steps in this epoch "
             f"(training.skip_limit={limit}); the last complete epoch is saved. Start again from it with a lower "
             "learning rate (--set optimizer.learning_rate=...) or with --precision 32"
         )
-    logger.warning("the loss is %s at step %d: this step is skipped", value, step)
+    logger.warning("%s at step %d: this step is skipped", wrong, step)
     return result._replace(skipped=result.skipped + 1)

@@ -1,16 +1,22 @@
-"""Figures for TensorBoard, written at once: a full disk is an error here, not the last word of a thread."""
+"""Figures and pictures for TensorBoard, written at once: a full disk is an error, not the last word of a thread."""
 
+import io
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-__all__ = ["append_scalars", "event_path"]
+__all__ = ["append_picture", "append_scalars", "event_path", "figures_of"]
+
+_QUALITY = 85
+_RGB = 3  # TensorBoard's number of that colour space
 
 
 def event_path(folder: Path) -> Path:
@@ -18,14 +24,45 @@ def event_path(folder: Path) -> Path:
     return folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
 
 
+def figures_of(record: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The numbers of a line of metrics.jsonl but for the epoch, nested names joined by a slash."""
+    figures: list[tuple[str, float]] = []
+    for name, value in record.items():
+        if isinstance(value, dict):
+            figures += [(f"{name}/{inner}", number) for inner, number in figures_of(value)]
+        elif isinstance(value, int | float) and name != "epoch":
+            figures.append((name, float(value)))
+    return figures
+
+
 def append_scalars(path: Path, step: int, figures: Sequence[tuple[str, float]]) -> None:
-    """Append named figures of one step to an event file; with the first, older files' figures since then are void.
+    """Append named figures of one step to an event file.
+
+    With the first event of a file, what older ones say of that step and of later ones is void.
 
     Raises:
         OSError: The file cannot be written.
     """
+    _append(path, step, [Summary.Value(tag=name, simple_value=value) for name, value in figures])
+
+
+def append_picture(path: Path, step: int, name: str, picture: Image.Image) -> None:
+    """Append a picture (RGB) of one step to an event file, as `append_scalars` does with figures.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=_QUALITY)
+    image = Summary.Image(
+        height=picture.height, width=picture.width, colorspace=_RGB, encoded_image_string=encoded.getvalue()
+    )
+    _append(path, step, [Summary.Value(tag=name, image=image)])
+
+
+def _append(path: Path, step: int, values: Sequence[Summary.Value]) -> None:
     now = time.time()
-    events = [Event(wall_time=now, step=step, summary=Summary(value=[_scalar(*figure) for figure in figures]))]
+    events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
     if not path.exists():
         start = SessionLog(status=SessionLog.START)
         events = [
@@ -37,7 +74,3 @@ def append_scalars(path: Path, step: int, figures: Sequence[tuple[str, float]]) 
         writer = RecordWriter(file)
         for event in events:
             writer.write(event.SerializeToString())
-
-
-def _scalar(name: str, value: float) -> Summary.Value:
-    return Summary.Value(tag=name, simple_value=value)

@@ -131,16 +131,30 @@ def read_dataset(dataset: ReIDDataset, name: str, config: RunConfig, progress: P
     Raises:
         DataError: The split is empty, or what `read_split` raises.
     """
+    size, strict = config.backbone.image_size, config.data.strict
+    return read_split(
+        find_split(dataset, name),
+        f"{dataset.name} {name}",
+        size,
+        strict=strict,
+        progress=progress,
+        store_gib=config.data.store_gib,
+    )
+
+
+def find_split(dataset: ReIDDataset, name: str) -> Split:
+    """A split of a data set, `train`, `query` or `gallery`, that cannot be done without.
+
+    Raises:
+        DataError: It is empty.
+    """
     split: Split = getattr(dataset, name)
     if not len(split):
         raise DataError(
             f"{dataset.name} ({dataset.root}) has no {name} images, which are needed here; complete it, or name "
             "another data set"
         )
-    size, strict = config.backbone.image_size, config.data.strict
-    return read_split(
-        split, f"{dataset.name} {name}", size, strict=strict, progress=progress, store_gib=config.data.store_gib
-    )
+    return split
 
 
 def read_benchmark(dataset: ReIDDataset, config: RunConfig, progress: Progress) -> tuple[ImageSet, ImageSet] | None:

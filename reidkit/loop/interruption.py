@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
@@ -13,6 +14,10 @@ from reidkit.errors import Interrupted
 __all__ = ["Interruption", "terminable"]
 
 _NOTICE = b"\nstopping as soon as the work is saved; once more stops at once\n"
+
+_ECHO_SECONDS = 2.0
+"""So soon after the first, a second signal under torchrun is the first again: schedulers send it to every process, and
+torchrun hands on its own."""
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -37,6 +42,7 @@ class Interruption:
         self._process = os.getpid()
         self._signal: signal.Signals | None = None
         self._before: dict[int, Any] = {}
+        self._asked_at = 0.0
 
     @property
     def requested(self) -> bool:
@@ -64,13 +70,19 @@ class Interruption:
         _restore(self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or os.getpid() != self._process:  # a forked worker has nothing to save
+        forked = os.getpid() != self._process  # it has nothing to save
+        if self.requested and not forked and self._is_echo():
+            return
+        if self.requested or forked:
             _restore(self._before)
             signal.raise_signal(number)
             return
-        self._signal = signal.Signals(number)
+        self._signal, self._asked_at = signal.Signals(number), time.monotonic()
         with suppress(OSError):  # no logging here: a handler may run in the midst of it
             os.write(2, _NOTICE)
+
+    def _is_echo(self) -> bool:
+        return "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - self._asked_at < _ECHO_SECONDS
 
 
 @contextmanager

@@ -22,12 +22,13 @@ from reidkit.clustering import clustering_record
 from reidkit.datasets import apply_augmentation, draw_augmentation, sample_batches
 from reidkit.errors import TrainingError
 from reidkit.loop.config import RunConfig
-from reidkit.loop.epoch import Criterion, EpochResult, Steering, train_epoch
+from reidkit.loop.epoch import Criterion, EpochResult, NotFiniteError, Steering, train_epoch
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
 from reidkit.loop.optimisation import learning_rate, set_learning_rate
 from reidkit.loop.progress import Progress
 from reidkit.loop.pseudo_labels import EpochLabels, Features, watch_noise
+from reidkit.loop.randomness import continue_draws, draws_so_far, start_draws, streams
 from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.stages import Stage
 from reidkit.loop.team import Team
@@ -87,8 +88,8 @@ class Round(NamedTuple):
     augmenting: np.random.Generator
     steering: Steering | None
 
-    def state(self, result: EpochResult, device: torch.device) -> dict[str, Any]:
-        """Tensors and plain values that `continue_round` reads."""
+    def state(self, result: EpochResult, team: Team, device: torch.device) -> dict[str, Any]:
+        """Tensors and plain values that `continue_round` reads; collective: each process draws its own drop path."""
         found = self.labels.found
         return {
             "epoch": self.epoch,
@@ -99,8 +100,7 @@ class Round(NamedTuple):
             "record": self.record,
             "result": list(result),
             "augmenting": self.augmenting.bit_generator.state,
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            **draws_so_far(team, device),
         }
 
 
@@ -118,7 +118,7 @@ def begin_round(machinery: Machinery, run: RunFolder, stage: Stage, epoch: int, 
     config, learning, team = machinery.config, stage.learning, machinery.team
     seconds: dict[str, float] = {}
     machinery.model.retrieval = stage.retrieval
-    torch.manual_seed(_epoch_seed(config.seed, epoch, team.rank))
+    start_draws(config.seed, epoch, team)
     ending = min(stage.last_epoch, config.training.epochs)
     rate = learning_rate(epoch - before, ending - before, learning.optimizer.learning_rate, learning.schedule)
     set_learning_rate(machinery.optimizer, rate)
@@ -149,7 +149,7 @@ def begin_round(machinery: Machinery, run: RunFolder, stage: Stage, epoch: int, 
         )
     if shown.kind == "clusters" and team.leads:
         record["quality"] = _quality(run, stage, shown, last)
-    augmenting = np.random.default_rng(_streams(config.seed, epoch)[1])
+    augmenting = np.random.default_rng(streams(config.seed, epoch)[1])
     return Round(epoch, labels, criterion, record, augmenting, _steering(stage, epoch))
 
 
@@ -171,9 +171,7 @@ def continue_round(machinery: Machinery, stage: Stage, state: Mapping[str, Any])
     criterion.load_state_dict(state["criterion"])
     augmenting = np.random.default_rng()
     augmenting.bit_generator.state = state["augmenting"]
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], machinery.fabric.device)
+    continue_draws(state, machinery.config.seed, state["epoch"], machinery.team, machinery.fabric.device)
     result = EpochResult(*state["result"])
     return Round(state["epoch"], labels, criterion, dict(state["record"]), augmenting, steering), result
 
@@ -197,9 +195,10 @@ def train_round(
         after_step: Told of what is behind after every step.
 
     Raises:
-        TrainingError: The loss was not finite too often, or the device has too little memory.
+        TrainingError: Loss or gradient were not finite too often, or the device has too little memory.
     """
     config, learning, history = machinery.config, stage.learning, [start]
+    changing = nn.ModuleList([machinery.model, machinery.heads])  # the network is one of them, a teacher the other
     size = (stage.train.pixels.shape[2], stage.train.pixels.shape[3])
 
     def views(count: int) -> Callable[[Tensor, NDArray[np.int64]], Any]:
@@ -236,12 +235,11 @@ def train_round(
                 parts=learning.parts,
                 halves=bool(stage.source_images),
                 gathered=stage.network is None,
+                kept=list(changing.buffers()),
                 start=start,
                 after_step=keep,
             )
-        except TrainingError as error:
-            if history[-1].skipped < config.training.skip_limit:
-                raise
+        except NotFiniteError as error:
             raise TrainingError(f"{error}. {_save_bad_batch(machinery, run, stage, current, history)}") from error
 
 
@@ -345,7 +343,7 @@ def _quality(run: RunFolder, stage: Stage, found: EpochLabels, last: Record) -> 
 def _batches(stage: Stage, current: Round, seed: int) -> Iterator[NDArray[np.int64]]:
     """P x K batches of the stage's images, of two halves where it has a source; always the same of an epoch."""
     learning, source, epoch, labels = stage.learning, stage.source_images, current.epoch, current.labels
-    rng = np.random.default_rng(_streams(seed, epoch)[0])
+    rng = np.random.default_rng(streams(seed, epoch)[0])
     # An image that is a class of its own is contrasted with itself, unless the stage makes its views itself.
     alone = labels.kind == "instances" and stage.views is None
     instances = _VIEWS if alone else learning.instances
@@ -374,17 +372,6 @@ def _batches(stage: Stage, current: Round, seed: int) -> Iterator[NDArray[np.int
     )
     for parts in zip(*drawn, strict=True):
         yield np.concatenate([part + (half.start or 0) for half, part in zip(halves, parts, strict=True)])
-
-
-def _streams(seed: int, epoch: int) -> list[np.random.SeedSequence]:
-    """One stream per purpose, sampling and augmentation: drawing more of one never shifts the other."""
-    return np.random.SeedSequence([seed, epoch]).spawn(2)
-
-
-def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
-    """Seed of the model's own randomness (drop path) in an epoch, another for every process."""
-    key = [seed, epoch, rank] if rank else [seed, epoch]
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
 
 @contextmanager

@@ -14,13 +14,14 @@ import numpy as np
 import tomli_w
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from reidkit.__about__ import __version__
 from reidkit.datasets import Split
 from reidkit.errors import ConfigError, RunError
 from reidkit.loop.checkpoints import has_checkpoint, load_latest, write_checkpoint
 from reidkit.loop.config import RunConfig
-from reidkit.loop.events import append_scalars, event_path
+from reidkit.loop.events import append_picture, append_scalars, event_path, figures_of
 from reidkit.loop.feature_files import RUN_FEATURES, read_arrays
 from reidkit.loop.files import atomic_write, is_leftover, remove_leftovers, unwritable
 from reidkit.loop.locking import LOCK_NAME, FolderLock, hold
@@ -153,11 +154,26 @@ class RunFolder:
         try:
             with (self.path / "metrics.jsonl").open("ab") as file:
                 file.write(_line(record))
-            if self._events is None:
-                self._events = event_path(self.path)
-            append_scalars(self._events, record["epoch"], _figures(record))
+            append_scalars(self._event_file(), record["epoch"], figures_of(record))
         except OSError as error:
             raise unwritable(self.path / "metrics.jsonl", error) from error
+
+    def append_picture(self, epoch: int, name: str, picture: Image.Image) -> None:
+        """Add a picture (RGB) of an epoch to the TensorBoard events.
+
+        Raises:
+            RunError: The disk is full, or the folder is gone or cannot be written.
+        """
+        path = self._event_file()
+        try:
+            append_picture(path, epoch, name, picture)
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def _event_file(self) -> Path:
+        if self._events is None:
+            self._events = event_path(self.path)
+        return self._events
 
     def read_metrics(self) -> list[Record]:
         """The lines of metrics.jsonl.
@@ -324,14 +340,3 @@ def _numbered(parent: Path, name: str, number: int) -> Path:
 
 def _line(record: Record) -> bytes:
     return (json.dumps(record) + "\n").encode()
-
-
-def _figures(record: Record) -> list[tuple[str, float]]:
-    """The numbers of a record, nested names joined by a slash."""
-    figures: list[tuple[str, float]] = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            figures += [(f"{name}/{inner}", number) for inner, number in _figures(value)]
-        elif isinstance(value, int | float) and name != "epoch":
-            figures.append((name, float(value)))
-    return figures

@@ -14,7 +14,7 @@ from reidkit.evaluation import RankingResult, evaluate_ranking, evaluate_reranke
 from reidkit.loop.config import RunConfig
 from reidkit.loop.device import place
 from reidkit.loop.extract import extract
-from reidkit.loop.images import ImageSet, read_split
+from reidkit.loop.images import ImageSet, find_split, read_split
 from reidkit.loop.model import TrainedModel
 from reidkit.loop.progress import Progress
 from reidkit.loop.pseudo_labels import Features
@@ -136,8 +136,8 @@ def evaluate_on(
         if not (cameras and config.data.cameras):
             dataset = dataset.without_cameras()
         query, gallery = (
-            read_split(split, name, model.image_size, strict=strict, progress=progress)
-            for name, split in (("query", dataset.query), ("gallery", dataset.gallery))
+            read_split(find_split(dataset, name), name, model.image_size, strict=strict, progress=progress)
+            for name in ("query", "gallery")
         )
         features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
         splits = query.split, gallery.split

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from reidkit.datasets import Split
 from reidkit.errors import DataError
 from reidkit.loop import atomic_write
+from reidkit.loop.reading import open_file
 
 __all__ = ["apply_list", "data_folder", "read_list", "read_scores", "relative_names", "write_list", "write_scores"]
 
@@ -112,7 +113,7 @@ def read_scores(path: Path, inputs: Mapping[str, Any]) -> NDArray[np.float32] | 
     from pyarrow import parquet
 
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             stored = (parquet.read_schema(file).metadata or {}).get(_INPUTS)
             if stored is None or json.loads(stored) != inputs:
                 return None

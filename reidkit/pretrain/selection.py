@@ -27,7 +27,8 @@ from torch.nn import functional
 from reidkit.datasets import DecodedImages, decode_images, normalise
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.loop import Progress, TrainedModel, atomic_write
-from reidkit.loop.device import place
+from reidkit.loop.device import finish_together, place
+from reidkit.loop.reading import open_file, read_file
 from reidkit.pretrain.lists import read_scores, write_list, write_scores
 
 __all__ = ["CHUNK", "Direction", "Selection", "rank_images", "score_images", "select_images"]
@@ -115,6 +116,8 @@ def select_images(
     _kept_count(keep, len(names))
     inputs = _describe_inputs(fabric, pretrained, finetuned, root, names, chunk)
     known = read_scores(table, inputs)
+    if known is not None and len(known) != len(names):  # a damaged table is no help
+        known = None
     work = listing.with_name(f"{listing.name}.work")
     scores = score_images(
         fabric, pretrained, finetuned, root, names, work, inputs, known=known, chunk=chunk, progress=progress
@@ -194,8 +197,9 @@ def score_images(
     scores = np.full(len(names), np.nan, dtype=np.float32) if known is None else known.copy()
     for file, bound in zip(files, bounds, strict=True):
         if known is None or file.exists():
-            scores[slice(*bound)] = np.load(file)
+            scores[slice(*bound)] = _read_chunk(file, bound[1] - bound[0])
     _wait()  # the first process removes the files
+    finish_together()
     return scores
 
 
@@ -287,13 +291,33 @@ def _begin_work(work: Path, inputs: dict[str, Any], rank: int) -> None:
         with atomic_write(file) as opened:
             opened.write(json.dumps(inputs).encode())
     _wait()
-    found = json.loads(file.read_bytes())
+    try:
+        found = dict(json.loads(read_file(file)))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(f"{file} is damaged ({error}); remove the folder {work} to start anew") from error
     different = [what for what, value in inputs.items() if found.get(what) != value]
     if different:
         raise RunError(
             f"{work} holds scores of a stopped selection with another {' and another '.join(different)}; repeat that "
             "command to go on with it, remove the folder to start anew, or write to another file"
         )
+
+
+def _read_chunk(file: Path, count: int) -> Scores:
+    """The (count,) scores of a finished chunk."""
+    try:
+        with open_file(file) as opened:
+            scores: Scores = np.lib.format.read_array(opened, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damaged files raise many kinds
+        raise RunError(f"{file} is damaged ({error}); remove it, and type the same again") from error
+    if scores.shape != (count,) or scores.dtype != np.float32:
+        raise RunError(
+            f"{file} is damaged (it holds {scores.dtype} of shape {scores.shape} in place of {count:,} scores); remove "
+            "it, and type the same again"
+        )
+    return scores
 
 
 def _bounds(count: int, chunk: int) -> list[tuple[int, int]]:

@@ -1,13 +1,17 @@
 """`reidkit data` as a user types it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from reidkit.datasets import CATALOG, load_dataset
 from tests.cli.test_commands import elsewhere, reidkit
+from tests.datasets.test_benchmarks import miniature, rows
+from tests.datasets.test_msmt17 import LINES
 from tests.datasets.test_msmt17 import make as make_msmt17
 
 __all__ = ["elsewhere"]  # every test here runs in a folder of its own
@@ -40,6 +44,56 @@ def test_what_cannot_be_written_is_named(people: Path, option: str) -> None:
     done = reidkit("data", "check", people, "--quick", option, "file/x.png")
     assert done.exit_code == 2
     assert "x.png cannot be written" in done.output
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_check_of_every_set_counts_what_is_there_beside_what_is_published(tmp_path: Path, name: str) -> None:
+    miniature(name, tmp_path / "data")
+    dataset, entry = load_dataset(name, tmp_path / "data"), CATALOG[name]
+    done = reidkit("data", "check", name, "--quick")
+    assert done.exit_code == 1, done.output
+    root = dataset.root.relative_to(tmp_path)
+    assert done.output.count(f"{name}: {dataset.version}, at {root}\n") == 1
+    assert ("was withdrawn by its authors" in done.output) == (name == "duke")
+    for split, members in zip(("train", "query", "gallery"), rows(dataset), strict=True):
+        people = {identity for _, identity, _ in members} - {-1}
+        if split in entry.expected:
+            found = f"warning: {split} has {len(people)} identities and {len(members)} images; published are "
+            assert found + "{:,} and {:,}\n".format(*entry.expected[split]) in done.output
+        else:
+            assert f"{split} has" not in done.output
+    cameras = {camera for *_, camera in rows(dataset)[0]} - {-1}
+    found = f"train has {len(cameras)} cameras; published are {entry.cameras}"
+    assert (found in done.output) == (len(cameras) != entry.cameras)
+
+
+def test_absent_and_mixed_msmt17_say_what_to_do() -> None:
+    def said() -> str:
+        done = reidkit("data", "check", "msmt17")
+        assert done.exit_code == 2
+        assert "Traceback" not in done.output
+        return " ".join(done.output.split())
+
+    assert re.search(r"MSMT17 was not found; .* on request by its authors.* Put it into data/msmt17, or name", said())
+    root = make_msmt17(Path("data/msmt17"))
+    lost = root / "test" / LINES["list_query.txt"][0].split()[0]
+    lost.unlink()
+    assert re.search(rf"1 of 1 images that .*list_query.txt names do not exist, for instance {lost}; .*take", said())
+    (root / "mask_train_v2").mkdir()
+    assert "holds folders of both V1 and V2 (train, test, mask_train_v2)" in said()
+    assert "keep one of them, with the lists of its own archive" in said()
+
+
+def test_list_finds_every_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    made = {name: miniature(name, tmp_path / name) for name in CATALOG}
+    for name in CATALOG:
+        done = reidkit("data", "list", "--data-root", tmp_path / name)
+        assert done.exit_code == 0
+        (line,) = (line for line in done.output.splitlines() if line.startswith(f"│ {name} "))
+        place = made[name].parent if name.startswith("cuhk03") else made[name]
+        assert str(place) in line
+        assert not re.search(rf"^(.*, )?{name}(,.*)?: ", done.output, re.MULTILINE)  # how to get it
 
 
 def test_list_says_what_is_there_and_how_to_get_the_rest(tmp_path: Path) -> None:

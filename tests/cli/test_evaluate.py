@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,11 @@ def test_a_failed_evaluation_leaves_no_files_behind(people: Path, model: Embeddi
     assert Path("scores.json").read_text() == "[]"
     assert not Path("scores.csv").exists()
     assert not list(Path().glob("*.tmp"))
+
+
+def test_a_set_without_query_is_told_so(people: Path, model: EmbeddingModel) -> None:
+    torch.save(to_usl_layout(model), "other.pth")
+    shutil.copytree(people / "bounding_box_train", "photos")
+    done = evaluate("other.pth", "--on", "photos")
+    assert done.exit_code == 2
+    assert "photos (photos) has no query images, which are needed here" in done.output

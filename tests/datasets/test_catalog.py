@@ -1,3 +1,5 @@
+import logging
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from reidkit.datasets import CATALOG, SYNTHETIC, SyntheticConfig, find_root, find_roots, load_dataset, synthetic_config
 from reidkit.errors import ConfigError, DataError
 from tests.datasets.test_market import make
+from tests.datasets.test_msmt17 import make as make_msmt17
 
 NAMES = {"train": ["0001_c1_0.jpg"], "query": ["0002_c1_0.jpg"], "gallery": ["0002_c2_0.jpg"]}
 
@@ -20,16 +23,43 @@ def test_market_is_found_wherever_archives_put_it(tmp_path: Path, place: str) ->
     assert load_dataset("market", tmp_path).version == "Market-1501"
 
 
+@pytest.mark.parametrize("name", CATALOG)
+def test_every_set_is_found_under_each_of_its_names_nested_or_not(tmp_path: Path, name: str) -> None:
+    entry = CATALOG[name]
+    for number, (folder, layout) in enumerate(product(entry.folders, entry.layouts)):
+        data_root = tmp_path / str(number)
+        root = data_root / folder.upper() / "deep" if number % 2 else data_root / folder.title()
+        marker = root / layout.marker
+        marker.parent.mkdir(parents=True)
+        marker.touch() if marker.suffix else marker.mkdir()
+        assert find_root(entry, data_root) == root
+        found = root.rename(root.with_name("holds nothing by that name"))
+        if root.parent == data_root:
+            assert find_root(entry, data_root) is None
+            assert layout.shared or find_root(entry, found) == found  # the data root itself
+
+
 def test_archive_leftovers_are_passed_over(tmp_path: Path) -> None:
     make(tmp_path / "market" / "__MACOSX", **NAMES)
     assert find_root(CATALOG["market"], tmp_path) is None
 
 
 def test_reorganised_msmt17_loads(tmp_path: Path) -> None:
-    make(tmp_path / "msmt17", train=["0001_c15_0.jpg"], query=["0002_c01_0.jpg"], gallery=["0002_c02_0.jpg"])
+    make(tmp_path / "msmt17", train=["0000_c15_0.jpg"], query=["0000_c01_0.jpg"], gallery=["0000_c02_0.jpg"])
     dataset = load_dataset("msmt17", tmp_path)
     assert dataset.version == "re-organised, Market-1501 layout"
     assert dataset.train.cameras.tolist() == [14]
+    assert not dataset.comparable
+    assert dataset.is_person(dataset.gallery.identities).tolist() == [True]  # 0 is no distractor here
+
+
+def test_what_was_found_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "reidkit")
+    first = make_msmt17(tmp_path / "one" / "MSMT17_V1")
+    load_dataset("msmt17", tmp_path / "one")
+    second = make_msmt17(tmp_path / "two" / "msmt17", ("mask_train_v2", "mask_test_v2"))
+    load_dataset("msmt17", tmp_path / "two")
+    assert caplog.messages == [f"msmt17: V1, train + val, at {first}", f"msmt17: V2, train + val, at {second}"]
 
 
 def test_folders_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from reidkit.datasets import DatasetFacts, check_dataset, load_dataset
 from reidkit.datasets.file_facts import inspect_files
 from tests.datasets.test_benchmarks import MARKET, lay, rows
+from tests.datasets.test_images import corrupt_images, png_header
+from tests.datasets.test_lmdb import ENTRIES, write
 from tests.datasets.test_msmt17 import make as make_msmt17
 
 
@@ -64,6 +67,52 @@ def test_only_reading_finds_what_the_header_hides(people: Path, tmp_path: Path) 
     assert problem.startswith(f"unreadable image {victim}")
 
 
+def test_the_nine_kinds_of_corrupt_images(people: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(people, tmp_path / "set")
+    lost, read = corrupt_images(root / "query", "0011_c1s1_000001_")
+    png_header(root / "query" / "0011_c1s1_000001_long.png", 300_000, 1)
+    by_header, by_pixels = (check(root, read=decoded) for decoded in (False, True))
+    for path in lost[1:]:
+        (named,) = (line for line in by_header.problems if str(path) in line)
+        assert named in by_pixels.problems  # in the same words
+    assert not [line for line in by_pixels.problems if any(str(path) in line for path in read)]
+    assert [line for line in by_pixels.problems if f"unreadable image {lost[0]}: OSError: " in line]
+    for facts in (by_header, by_pixels):
+        assert [line for line in facts.problems if "the limit of a side is 262,144" in line]
+        assert facts.largest is not None
+        assert (facts.largest.path, facts.largest.width) == (str(read[3]), 30_000)
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    (nothing / "a.jpg").touch()
+    assert check(nothing, read=True).problems == (f"unreadable image {nothing / 'a.jpg'}: OSError: the file is empty",)
+
+
+@pytest.mark.parametrize(
+    ("name", "finds_itself"), [("0011_c1.png", False), ("0011_c2.png", True), ("0012_c2.png", False)]
+)
+def test_queries_that_find_themselves(tmp_path: Path, name: str, finds_itself: bool) -> None:
+    lay(tmp_path / "set", dict(zip(MARKET, (["0001_c1.png"], ["0011_c1.png"], ["0011_c3.png", name]), strict=True)))
+    for number, path in enumerate(sorted((tmp_path / "set").rglob("[0-9]*.png"))):
+        Image.new("RGB", (20, 40), (number, 0, 0)).save(path)
+    query = tmp_path / "set" / "query" / "0011_c1.png"
+    found = shutil.copy(query, tmp_path / "set" / "bounding_box_test" / name)
+    problems = check(tmp_path / "set").problems
+    assert len(problems) == finds_itself
+    if finds_itself:
+        assert problems[0].startswith(
+            "1 of 1 queries find themselves in the gallery, byte by byte, and no camera rules it"
+        )
+        assert f"for instance {query} is {found}" in problems[0]
+
+
+def test_one_file_as_query_and_gallery_of_a_table_without_cameras(people: Path, tmp_path: Path) -> None:
+    images = sorted((people / "query").iterdir())[:2]
+    lines = [f"{path},{split},{number}" for split in ("query", "gallery") for number, path in enumerate(images)]
+    (tmp_path / "people.csv").write_text("\n".join(["path,split,identity", *lines]) + "\n")
+    (problem,) = (line for line in check(tmp_path / "people.csv").problems if "find themselves" in line)
+    assert problem.startswith("2 of 2 queries")
+
+
 def test_people_of_the_test_that_are_trained_on(tmp_path: Path) -> None:
     names = (["0000_c1.jpg", "0001_c1.jpg", "0002_c1.jpg"], ["0002_c1.jpg"], ["0000_c1.jpg", "0002_c2.jpg"])
     lay(tmp_path / "market", dict(zip(MARKET, names, strict=True)))
@@ -88,6 +137,18 @@ def test_sets_without_cameras_or_evaluation(tmp_path: Path) -> None:
         "there are no query and no gallery images: training needs train, evaluation needs query and gallery",
     )
     assert plain.splits[0].images_per_identity is None
+
+
+def test_entries_of_a_database_are_looked_into(tmp_path: Path) -> None:
+    whole = next(iter(ENTRIES.values()))
+    write(tmp_path / "people", {**ENTRIES, b"again": whole, b"empty": b"", b"text": b"no image"})
+    facts = check("people", tmp_path)
+    database = tmp_path / "people" / "data.mdb"
+    assert facts.problems == (
+        f"unreadable image {database / 'empty'}: OSError: the file is empty",
+        f"unreadable image {database / 'text'}: OSError: not an image of a known format, or its header is damaged",
+    )
+    assert facts.duplicates == ((str(database / next(iter(ENTRIES)).decode()), str(database / "again")),)
 
 
 def test_cameras_and_matches_are_compared(tmp_path: Path) -> None:

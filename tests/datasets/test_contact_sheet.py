@@ -7,6 +7,7 @@ from PIL import Image
 from reidkit.datasets import ReIDDataset, load_dataset, write_contact_sheet
 from reidkit.datasets.contact_sheet import _over_cameras, _sample
 from reidkit.errors import DataError
+from tests.datasets.test_images import corrupt_images
 
 
 def sample(dataset: ReIDDataset, rows: int, columns: int) -> list[tuple[str, list[tuple[str, bool]]]]:
@@ -62,6 +63,22 @@ def test_the_picture_shows_the_images_and_marks_damage(people: Path, tmp_path: P
         counts = {colour: count for count, colour in sheet.getcolors(1 << 20) or []}
     assert counts[(255, 0, 0)] == counts[(0, 255, 0)] == 64 * 128
     assert counts[(216, 222, 228)] > 64 * 128 * 0.9
+
+
+def test_the_picture_shows_what_training_sees(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    lost, read = corrupt_images(pictures)
+    Image.new("RGBA", (40, 80), (0, 0, 0, 0)).save(pictures / "transparent.png")
+    write_contact_sheet(load_dataset(str(pictures)), tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        counts = {colour: count for count, colour in sheet.getcolors(1 << 20) or []}
+    cell = 64 * 128
+    assert counts[(156, 156, 156)] >= cell  # 16 bits are scaled, not clipped to white
+    assert counts[(0, 0, 0)] < cell  # transparent parts lie on white
+    assert counts[(255, 0, 0)] == 64  # 30,000 x 1, fitted in
+    assert counts[(216, 222, 228)] > len(lost) * cell * 0.9
+    assert len(read) == 4
 
 
 def test_what_cannot_be_written_is_named(people: Path, tmp_path: Path) -> None:

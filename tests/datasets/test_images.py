@@ -6,7 +6,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pytest
@@ -16,6 +16,36 @@ from PIL import Image
 from reidkit.datasets import decode_images
 from reidkit.datasets.images import MAX_PIXELS, image_files, iterate_images
 from reidkit.errors import DataError
+
+
+class Corrupt(NamedTuple):
+    """Files that are not what their names say."""
+
+    lost: list[Path]
+    """Those that have no pixels."""
+    read: list[Path]
+    """Those that are brought to 8-bit RGB."""
+
+
+def corrupt_images(folder: Path, prefix: str = "") -> Corrupt:
+    """The nine kinds that every real crawl has a few in a thousand of."""
+    whole = noise_image(folder / f"{prefix}whole.jpg", size=(40, 80))
+    lost = [folder / f"{prefix}{name}" for name in ("truncated.jpg", "empty.jpg", "text.jpg", "link.jpg", "bomb.png")]
+    truncated, empty, text, link, bomb = lost
+    truncated.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    empty.touch()
+    text.write_text("<html>not found</html>")
+    link.symlink_to(folder / "nowhere.jpg")
+    png_header(bomb, 60_000, 60_000)
+    read = [folder / f"{prefix}{name}" for name in ("sixteen.png", "palette.png", "cmyk.jpg", "thin.png")]
+    sixteen, palette, cmyk, thin = read
+    saved(sixteen, np.full((40, 20), 40_000, np.uint16))
+    with Image.open(whole) as image:
+        image.convert("P").save(palette)
+        image.convert("CMYK").save(cmyk)
+    Image.new("RGB", (30_000, 1), "red").save(thin)
+    whole.unlink()
+    return Corrupt(lost, read)
 
 
 def noise_image(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 40)) -> Path:
@@ -73,9 +103,9 @@ def test_threads_change_nothing_and_progress_ends_at_the_total(tmp_path: Path) -
 
 
 def test_only_images_are_listed(tmp_path: Path) -> None:
-    for name in ("b.jpg", "a.PNG", "c.jpeg", "d.bmp", ".hidden.jpg", "Thumbs.db", "notes.txt"):
+    for name in ("b.jpg", "a.PNG", "c.jpeg", "d.bmp", "e.JpEg", "f.BMP", "g.jpg.tmp", "._b.jpg", "Thumbs.db", "jpg"):
         (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in image_files(tmp_path)] == ["a.PNG", "b.jpg", "c.jpeg", "d.bmp"]
+    assert [path.name for path in image_files(tmp_path)] == ["a.PNG", "b.jpg", "c.jpeg", "d.bmp", "e.JpEg", "f.BMP"]
 
 
 def test_the_log_stays_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,6 +193,21 @@ def test_what_is_no_image_is_unreadable_and_says_why(tmp_path: Path) -> None:
         "folder": "OSError: a folder or a device, not a file",
         "pipe": "OSError: a folder or a device, not a file",
     }
+
+
+def test_the_nine_kinds_are_handled_as_documented(tmp_path: Path) -> None:
+    lost, read = corrupt_images(tmp_path)
+    images = decode_images([*read, *lost], (4, 4))
+    assert images.readable.tolist() == [True] * 4 + [False] * 5
+    sixteen, palette, cmyk, thin = images.pixels[:4]
+    assert (sixteen == round(40_000 / 257)).all()
+    assert np.abs(palette.astype(int) - cmyk).max() < 40  # the same picture, in few colours
+    assert (thin == np.array([255, 0, 0])[:, None, None]).all()
+    for path, problem, words in zip(
+        lost, images.problems, ("truncated", "is empty", "not an image", "No such file", "178,956,970"), strict=True
+    ):
+        assert problem.startswith(f"{path}: ")
+        assert words in problem
 
 
 def test_bombs_are_unreadable_and_nothing_warns(tmp_path: Path) -> None:

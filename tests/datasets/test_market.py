@@ -26,6 +26,7 @@ def test_identities_cameras_and_splits(tmp_path: Path) -> None:
     )
     (root / "query" / "Thumbs.db").write_bytes(b"x")
     (root / "query" / "._0011_c3s1_000001_00.png").write_bytes(b"x")
+    (root / "bounding_box_test" / "__MACOSX").mkdir()
     dataset = load_market(root, "mini")
     assert [path.name for path in dataset.train.paths] == sorted(path.name for path in dataset.train.paths)
     np.testing.assert_array_equal(dataset.train.identities, [0, 0, 1])  # relabelled from the sorted ids 2, 7
@@ -33,6 +34,8 @@ def test_identities_cameras_and_splits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.query.identities, [11])
     np.testing.assert_array_equal(dataset.query.cameras, [2])
     np.testing.assert_array_equal(dataset.gallery.identities, [0, 11])  # junk is dropped, distractors stay
+    np.testing.assert_array_equal(dataset.is_person(dataset.gallery.identities), [False, True])
+    np.testing.assert_array_equal(dataset.gallery.cameras, [0, 0])
     assert (dataset.train.identity_count, dataset.train.camera_count) == (2, 3)
 
 

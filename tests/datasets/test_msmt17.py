@@ -9,7 +9,7 @@ from reidkit.errors import DataError
 
 LINES = {
     "list_train.txt": ["0000/0000_000_01_0303morning_0008_0.jpg 0", "0001/0001_000_15_0303noon_0001_0.jpg 1"],
-    "list_val.txt": ["0000/0000_001_02_0303morning_0008_0.jpg 0"],
+    "list_val.txt": ["0007/0000_001_02_0303morning_0008_0.jpg 0"],  # the folder says another identity
     "list_query.txt": ["0000/0000_000_03_0303morning_0008_0.jpg 0"],
     "list_gallery.txt": ["0000/0000_000_04_0303morning_0008_0.jpg 0", "0001/0009_000_04_0303morning_0008_0.jpg 1"],
 }
@@ -24,6 +24,10 @@ def make(root: Path, folders: tuple[str, str] = ("train", "test")) -> Path:
             path = folder / line.split()[0]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"not decoded here")
+            path.with_name(f"._{path.name}").write_bytes(b"left by an archive")
+            path.with_name(path.name.replace("_0.jpg", "_9.jpg")).write_bytes(b"in no list")
+        (folder / "__MACOSX").mkdir(exist_ok=True)
+        (folder / "Thumbs.db").write_bytes(b"x")
     return root
 
 
@@ -31,10 +35,22 @@ def make(root: Path, folders: tuple[str, str] = ("train", "test")) -> Path:
 def test_both_versions(tmp_path: Path, version: str, folders: tuple[str, str]) -> None:
     dataset = load_msmt17(make(tmp_path, folders))
     assert dataset.version == f"{version}, train + val"
-    np.testing.assert_array_equal(dataset.train.identities, [0, 1, 0])
+    np.testing.assert_array_equal(dataset.train.identities, [0, 1, 0])  # val shares the identities of train
     np.testing.assert_array_equal(dataset.train.cameras, [0, 14, 1])
+    np.testing.assert_array_equal(dataset.query.cameras, [2])
     np.testing.assert_array_equal(dataset.gallery.identities, [0, 1])  # from the list, not from the name
-    assert all(path.exists() for path in dataset.query.paths)
+    for split, listings in (("train", MSMT17_LISTS[:2]), ("query", MSMT17_LISTS[2:3]), ("gallery", MSMT17_LISTS[3:])):
+        folder = tmp_path / folders[split != "train"]
+        named = [folder / line.split()[0] for listing in listings for line in LINES[listing]]
+        assert list(getattr(dataset, split).paths) == named  # and nothing that no list names
+
+
+def test_identities_of_training_and_test_are_counted_independently(tmp_path: Path) -> None:
+    dataset = load_msmt17(make(tmp_path))
+    assert not dataset.comparable
+    assert dataset.train.originals is not None
+    assert set(dataset.train.originals) & set(dataset.query.identities) == {0}
+    np.testing.assert_array_equal(dataset.is_person(np.array([-1, 0, 1])), [False, True, True])
 
 
 def test_found_by_name_below_the_data_root(tmp_path: Path) -> None:
@@ -76,7 +92,9 @@ def test_a_list_that_names_absent_files_is_refused(tmp_path: Path) -> None:
         load_msmt17(tmp_path)
 
 
-@pytest.mark.parametrize("line", ["nonsense", "0000/0000_000.jpg 0", "0000/0000_000_xx_a.jpg 0", "a_b_01_c.jpg zero"])
+@pytest.mark.parametrize(
+    "line", ["nonsense", "0000/0000_000.jpg 0", "0000/0000_000_xx_a.jpg 0", "a_b_01_c.jpg zero", "a_b_00_c.jpg 0"]
+)
 def test_a_line_that_is_not_understood_is_named(tmp_path: Path, line: str) -> None:
     make(tmp_path)
     (tmp_path / "list_val.txt").write_text(line + "\n")
@@ -95,7 +113,7 @@ def test_missing_lists_are_named_and_never_taken_for_plain_images(
     for target, data_root in (("msmt17", tmp_path), (str(root), None), (str(tmp_path), None)):
         with pytest.raises(DataError, match=rf"but not {', '.join(lost)}; .*beside {folders[0]} and {folders[1]}"):
             load_dataset(target, data_root)
-    assert len(load_dataset(str(root / folders[0])).train) == 3  # the remedy
+    assert len(load_dataset(str(root / folders[0])).train) == 2 * 3  # the remedy, with those that no list names
 
 
 def test_both_versions_side_by_side_are_not_guessed(tmp_path: Path) -> None:

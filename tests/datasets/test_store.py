@@ -20,7 +20,7 @@ from reidkit.datasets.images import StoredImages, decode_images
 from reidkit.datasets.store import evict, list_stores, open_images
 from reidkit.datasets.streaming import StreamedImages
 from reidkit.errors import DataError
-from tests.datasets.test_images import noise_image
+from tests.datasets.test_images import corrupt_images, noise_image
 
 SIZE = (8, 4)
 ROW = 3 * 8 * 4  # bytes of an image
@@ -203,6 +203,20 @@ def test_strict_and_unreadable_sets_leave_nothing(paths: list[Path], folder: Pat
     with pytest.raises(DataError, match=r"unreadable image .*3\.png"):
         open_images(paths, SIZE, folder=folder, strict=True)
     assert len(open_images([], SIZE, folder=folder).pixels) == 0
+
+
+def test_the_nine_kinds_of_corrupt_images_are_stored_or_named(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, read = corrupt_images(tmp_path)
+    mixed = [*lost[:2], *read[:3], *lost[2:], *read[3:]]
+    first = open_images(mixed, SIZE, folder=folder)
+    check(first, mixed)
+    assert [problem.split(": ")[0] for problem in first.problems] == [str(path) for path in lost]
+    monkeypatch.setattr("reidkit.datasets.images._decode", no_reading)
+    again = open_images(mixed, SIZE, folder=folder)
+    np.testing.assert_array_equal(again.pixels[:], first.pixels[:])
+    assert (again.problems, again.readable.tolist()) == (first.problems, first.readable.tolist())
 
 
 def test_the_budget_evicts_the_longest_unused_but_none_in_use(

@@ -11,7 +11,7 @@ import pytest
 from reidkit.datasets.images import Pixels, decode_images
 from reidkit.datasets.streaming import StreamedImages, hold_images, prefetch, stream_images
 from reidkit.errors import ConfigError, DataError
-from tests.datasets.test_images import noise_image
+from tests.datasets.test_images import corrupt_images, noise_image
 
 SIZE = (8, 4)
 
@@ -57,6 +57,17 @@ def test_each_unreadable_image_is_named_once_and_many_are_counted(
     messages = [record.getMessage() for record in caplog.records]
     assert [message.split(":")[1].strip() for message in messages[:5]] == [str(tmp_path / f"{i}.jpg") for i in range(5)]
     assert messages[5:] == ["10 images are unreadable so far and grey instead (--strict stops instead)"]
+
+
+def test_the_nine_kinds_of_corrupt_images_are_streamed_or_grey(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, read = corrupt_images(tmp_path)
+    pixels = StreamedImages([*read, *lost], SIZE)[:]
+    np.testing.assert_array_equal(pixels[: len(read)], decode_images(read, SIZE).pixels)
+    assert (pixels[len(read) :] == 128).all()
+    for path in lost:
+        assert f"unreadable image, grey instead: {path}: " in caplog.text
 
 
 def test_strict_streams_stop(paths: list[Path]) -> None:

@@ -63,7 +63,7 @@ class Campaign:
             tiny_people(scratch / "others", train_identities=6, seed=9)
         self._config = scratch / f"{mode}.toml"
         training = {"training": SETTINGS["training"] | _TRAINING}
-        layers = SETTINGS | {"backbone": SETTINGS["backbone"] | {"drop_path": 0.2}} | MODES[mode] | training
+        layers = SETTINGS | {"backbone": SETTINGS["backbone"] | {"depth": 2, "drop_path": 0.2}} | MODES[mode] | training
         self._config.write_text(tomli_w.dumps(layers))
         self.whole = scratch / f"{mode}-whole"
         outcome = self.run(self.whole)

@@ -42,7 +42,7 @@ class Stopping(Progress):
 
 def config_of(mode: str, people: Path, others: Path) -> RunConfig:
     name = mode.partition("-")[0]
-    layers = {"backbone": {"drop_path": 0.2}, "training": {"iterations": 4}} | MODES[mode]
+    layers = {"backbone": {"depth": 2, "drop_path": 0.2}, "training": {"iterations": 4}} | MODES[mode]
     return tiny_config(people, mode=name, data={"target": str(people), "source": str(others)}, **layers)
 
 

@@ -72,9 +72,29 @@ def test_the_batch_that_stops_a_run_is_saved_and_the_run_goes_on(
 def test_weights_that_are_not_finite_replace_no_good_checkpoint(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A finite loss whose gradient is not: the weights are spoilt before any loss tells."""
+    """Spoilt by an optimiser's step, before any loss or gradient tells."""
     config = tiny_config(people, training={"save_minutes": OFTEN})
     expected = train_usl(config, tiny_run(tmp_path / "whole", config))
+    calls, step = iter(range(100)), torch.optim.AdamW.step
+
+    def spoil(self: torch.optim.AdamW, closure: None = None) -> None:
+        step(self, closure)
+        if next(calls) == 4:  # step 2 of epoch 2
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(torch.nan)
+
+    run = tiny_run(tmp_path / "run", config)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", spoil)
+        with pytest.raises(TrainingError, match=r"is not finite any more; the last checkpoint is from before"):
+            train_usl(config, run)
+    assert all_finite(weights_of(run))
+    assert without_times(train_usl(config, run, resume=True)) == without_times(expected)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = iter(range(100))
 
     def spoil(self: ClusterMemory, features: Tensor, labels: Tensor) -> Tensor:
@@ -82,13 +102,11 @@ def test_weights_that_are_not_finite_replace_no_good_checkpoint(
         spoilt = torch.sqrt(features.sum() * 0)  # 0, with a gradient of infinity times 0
         return loss + spoilt if next(calls) == 4 else loss  # step 2 of epoch 2
 
+    monkeypatch.setattr(ClusterMemory, "forward", spoil)
+    config = tiny_config(people)
     run = tiny_run(tmp_path / "run", config)
-    with monkeypatch.context() as patch:
-        patch.setattr(ClusterMemory, "forward", spoil)
-        with pytest.raises(TrainingError, match=r"is not finite any more; the last checkpoint is from before"):
-            train_usl(config, run)
+    assert [record["skipped"] for record in train_usl(config, run)[1:]] == [0, 1]
     assert all_finite(weights_of(run))
-    assert without_times(train_usl(config, run, resume=True)) == without_times(expected)
 
 
 def test_nothing_is_saved_while_losses_are_not_finite(

@@ -1,7 +1,7 @@
 """Hostile inputs, one after another, in a process that is watched.
 
 Each input must be read, or be refused by a `ReidkitError`: no other exception, no more than `SECONDS` and `MEMORY`, no
-file outside its own folder, and nothing executed. Input number n of a reader follows from the seed alone.
+file outside its own folder, and nothing executed or unpickled. Input number n of a reader follows from the seed alone.
 """
 
 import multiprocessing
@@ -11,24 +11,26 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-__all__ = ["MEMORY", "PATIENCE", "SECONDS", "Finding", "Tally", "campaign", "check", "distinct", "write_input"]
+from tests.fuzz.watch import watched
+
+__all__ = ["MEMORY", "PATIENCE", "SECONDS", "Finding", "Tally", "add", "campaign", "check", "distinct", "write_input"]
 
 SECONDS = 5.0
 """Of the processor that reading an input may take."""
 MEMORY = 2**30
 """Bytes that reading may add to what the process holds."""
 
-PATIENCE = 30.0  # seconds by the clock until a silent process is taken to hang: others may be at work too
+PATIENCE = 30.0  # seconds by the clock until a silent process that waits is taken to hang
+_MUCH = 4  # times that, and the seconds of an input, for one that works: others may be at work too
 _ADDRESSES = 6 * 2**30  # a safety net: the test measures what is held, but the machine must survive what it finds
-_CANARY = "canary"
 
 
 class Finding(NamedTuple):
@@ -46,7 +48,11 @@ class Tally(NamedTuple):
     refused: int
     seconds: float
     slowest: float
-    """Seconds of the processor for one input."""
+    """Seconds of the processor for one input, the most."""
+    slowest_number: int
+    """Which one that was."""
+    longest: float
+    """Seconds by the clock for one input, the most: others may have been at work too."""
     mebibytes: float
     """Most memory that one input took."""
     findings: list[Finding]
@@ -55,6 +61,7 @@ class Tally(NamedTuple):
 class _Outcome(NamedTuple):
     refused: bool
     seconds: float
+    waited: float
     bytes: int
     problem: str
 
@@ -70,13 +77,13 @@ def write_input(reader: str, number: int, seed: int, folder: Path) -> None:
     disturbed = entry.folder and rng.random() < 0.5
     if not disturbed:
         name = rng.choice([name for name in files if fnmatch(name, entry.targets)])
-        files[name] = mutate(name, files[name], rng)
+        if entry.changes is not None and rng.random() < 0.6:
+            files[name] = entry.changes(files[name], rng)
+        else:
+            files[name] = mutate(name, files[name], rng)
         if entry.seals is not None and rng.random() < 0.7:
             files[name] = entry.seals(files[name])
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    _lay_out(files, folder)
     if disturbed:
         disturb(folder, rng)
 
@@ -87,59 +94,80 @@ def check(reader: str, folder: Path) -> _Outcome:
     from tests.fuzz.readers import READERS
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before, start = _memory("VmRSS"), time.process_time()
+    before, start, begun = _memory("VmRSS"), time.process_time(), time.monotonic()
     refused, problem = False, ""
     try:
-        READERS[reader].read(folder)
+        with watched(folder) as seen:
+            READERS[reader].read(folder)
     except ReidkitError as error:
         refused = True
         if not str(error).strip():
             problem = f"a {type(error).__name__} without a message"
     except Exception as error:
         problem = f"{type(error).__name__}: {str(error)[:200]} {_place(error)}"
-    seconds, held = time.process_time() - start, max(0, _memory("VmHWM") - before)
+    seconds, waited = time.process_time() - start, time.monotonic() - begun
+    held = max(0, _memory("VmHWM") - before)
     if not problem and seconds > SECONDS:
         problem = f"{seconds:.1f} s"
     if not problem and held > MEMORY:
         problem = f"{held / 2**20:,.0f} MiB"
+    # Not all of a library's work is told to Python.
     strange = [path.name for path in (*folder.parent.iterdir(), *folder.parent.glob("elsewhere/*"))]
-    if sorted(strange) != ["elsewhere", "input"]:
-        problem = f"something was written outside the folder: {strange}"
-    return _Outcome(refused, seconds, held, problem)
+    if seen or sorted(strange) != ["elsewhere", "input"]:
+        problem = f"something was done outside the folder: {seen or strange}"
+    return _Outcome(refused, seconds, waited, held, problem)
 
 
-def campaign(reader: str, count: int, seed: int, folder: Path, keep: Path | None = None) -> Tally:
-    """Try inputs 0 to `count` of a reader in processes of their own, one after another.
+def campaign(reader: str, numbers: range, seed: int, folder: Path, keep: Path | None = None) -> Tally:
+    """Try some of a reader's inputs in processes of their own, one after another; a finding ends one of those only.
 
     Args:
         reader: Its name.
-        count: How many inputs.
+        numbers: Which inputs, in steps of 1.
         seed: Of all that is random.
         folder: Where to work; it is emptied.
         keep: Where to copy the inputs that are findings.
     """
-    findings: list[Finding] = []
-    read = refused = number = 0
-    slowest, most, start = 0.0, 0, time.monotonic()
-    while number < count:
-        with _worker(reader, number, count, seed, folder) as (connection, process):
-            while number < count:
+    total = Tally(0, 0, 0.0, 0.0, numbers.start, 0.0, 0.0, [])
+    number, start = numbers.start, time.monotonic()
+    while number < numbers.stop:
+        with _worker(reader, range(number, numbers.stop), seed, folder) as (connection, process):
+            while number < numbers.stop:
                 try:
-                    outcome = _wait(connection)
+                    outcome = _wait(connection, process.pid or 0)
                 except EOFError:
                     process.join()
-                    outcome = _Outcome(False, 0, 0, f"the process died, exit code {process.exitcode}")
-                refused += outcome.refused
-                read += not outcome.refused and not outcome.problem
-                slowest, most = max(slowest, outcome.seconds), max(most, outcome.bytes)
-                if outcome.problem:
-                    findings.append(Finding(reader, number, outcome.problem))
-                    if keep is not None:
-                        _keep(folder / "input", keep / f"{reader.replace(' ', '-')}-{seed}-{number}")
+                    outcome = _Outcome(False, 0, 0, 0, f"the process died, exit code {process.exitcode}")
+                total = add(total, _tally(reader, number, outcome))
+                if outcome.problem and keep is not None:
+                    _keep(folder / "input", keep / f"{reader.replace(' ', '-')}-{seed}-{number}")
                 number += 1
                 if outcome.problem:  # the process waits, or is gone: the next one is clean
                     break
-    return Tally(read, refused, time.monotonic() - start, slowest, most / 2**20, findings)
+    return total._replace(seconds=time.monotonic() - start)
+
+
+def add(one: Tally, other: Tally) -> Tally:
+    """What became of the inputs of two tallies."""
+    slower = max(one, other, key=lambda tally: tally.slowest)
+    return Tally(
+        one.read + other.read,
+        one.refused + other.refused,
+        one.seconds + other.seconds,
+        slower.slowest,
+        slower.slowest_number,
+        max(one.longest, other.longest),
+        max(one.mebibytes, other.mebibytes),
+        [*one.findings, *other.findings],
+    )
+
+
+def _tally(reader: str, number: int, outcome: _Outcome) -> Tally:
+    """Of one input."""
+    findings = [Finding(reader, number, outcome.problem)] if outcome.problem else []
+    refused = outcome.refused and not findings
+    known = outcome.seconds, number, outcome.waited, outcome.bytes / 2**20
+    return Tally(int(not refused and not findings), int(refused), 0.0, *known, findings)
 
 
 def distinct(findings: list[Finding]) -> Counter[str]:
@@ -149,11 +177,11 @@ def distinct(findings: list[Finding]) -> Counter[str]:
 
 @contextmanager
 def _worker(
-    reader: str, first: int, count: int, seed: int, folder: Path
+    reader: str, numbers: range, seed: int, folder: Path
 ) -> Iterator[tuple[Connection, multiprocessing.process.BaseProcess]]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, reader, first, count, seed, folder))
+    process = context.Process(target=_work, args=(theirs, reader, numbers, seed, folder))
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # torch's threads are idle
         process.start()
     theirs.close()
@@ -165,14 +193,19 @@ def _worker(
         ours.close()
 
 
-def _wait(connection: Connection) -> _Outcome:
-    if not connection.poll(PATIENCE):
-        return _Outcome(False, PATIENCE, 0, f"nothing happened for {PATIENCE:g} s")
+def _wait(connection: Connection, process: int) -> _Outcome:
+    before, begun = _processor_seconds(process), time.monotonic()
+    while not connection.poll(PATIENCE):
+        worked, waited = _processor_seconds(process) - before, time.monotonic() - begun
+        # On a busy machine a process may get little of the processor; one that waits for something gets no more of it.
+        if worked > _MUCH * SECONDS or waited > _MUCH * PATIENCE or not _is_at_work(process):
+            problem = f"nothing happened for {waited:.0f} s, of which the processor worked {worked:.1f}"
+            return _Outcome(False, worked, waited, 0, problem)
     outcome: _Outcome = connection.recv()
     return outcome
 
 
-def _work(connection: Connection, reader: str, first: int, count: int, seed: int, folder: Path) -> None:
+def _work(connection: Connection, reader: str, numbers: range, seed: int, folder: Path) -> None:
     """Tell the outcome of each input; after a finding, wait for the end: the input must not be overwritten."""
     import logging
 
@@ -184,16 +217,38 @@ def _work(connection: Connection, reader: str, first: int, count: int, seed: int
     resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") + _ADDRESSES,) * 2)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)  # libraries in C tell of damage there
-    for number in range(first, count):
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "input").mkdir(parents=True)
-        (folder / "elsewhere").mkdir()
-        os.chdir(folder / "elsewhere")
+    _empty(folder)
+    _read_valid(reader, folder / "input")
+    for number in numbers:
+        _empty(folder)
         write_input(reader, number, seed, folder / "input")
         outcome = check(reader, folder / "input")
         connection.send(outcome)
         if outcome.problem:
             time.sleep(PATIENCE)
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "input").mkdir(parents=True)
+    (folder / "elsewhere").mkdir()
+    os.chdir(folder / "elsewhere")
+
+
+def _read_valid(reader: str, folder: Path) -> None:
+    """What a first call loads, and keeps beside the sources, is no part of reading an input."""
+    from tests.fuzz.readers import READERS, seeds_of
+
+    _lay_out(seeds_of(reader), folder)
+    with suppress(Exception):  # what is wrong with the reader itself shows at the first input
+        READERS[reader].read(folder)
+
+
+def _lay_out(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _keep(folder: Path, place: Path) -> None:
@@ -215,6 +270,24 @@ def _place(error: BaseException) -> str:
             place = f"({Path(name).name}:{trace.tb_lineno})"
         trace = trace.tb_next
     return place
+
+
+def _processor_seconds(process: int) -> float:
+    """What a process has taken; 0 once it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _is_at_work(process: int) -> bool:
+    """Whether one of its threads has work to do, or waits for a disk."""
+    states = set()
+    for file in Path(f"/proc/{process}/task").glob("*/stat"):
+        with suppress(OSError):
+            states.add(file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0])
+    return bool(states & {"R", "D"})
 
 
 def _memory(name: str) -> int:

@@ -17,14 +17,17 @@ from PIL import Image
 
 from reidkit.backbones import load_weights, read_checkpoint
 from reidkit.cli import cli
+from reidkit.datasets import decode_images, load_dataset
 from reidkit.datasets.lmdb import load_lmdb
-from reidkit.errors import CheckpointError, DataError, RunError
-from reidkit.loop import RunFolder, build_model, load_model
+from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
+from reidkit.inference.calibration import read_calibration
+from reidkit.loop import RunFolder, build_model, load_model, read_toml
 from reidkit.loop.feature_files import read_features, read_integers
 from reidkit.loop.rankings import read_rankings
 from reidkit.pretrain import read_list
 from reidkit.reporting.run import read_run
-from tests.fuzz.readers import READERS, seal, seeds_of
+from tests.fuzz.of_weights import seal
+from tests.fuzz.readers import READERS, seeds_of
 from tests.tiny import SETTINGS, tiny_config
 
 
@@ -170,6 +173,73 @@ def test_gallery_index(tmp_path: Path, harm: Harm) -> None:
         READERS["gallery index"].read(tmp_path)
 
 
+def test_settings_and_figures(tmp_path: Path, harm: Harm) -> None:
+    """Text files that are pickles of any protocol are refused or left out, like any other damage."""
+    for protocol in range(6):
+        folder = run_folder(tmp_path / f"run{protocol}")
+        for name in ("config.toml", "environment.json", "metrics.jsonl"):
+            (folder / name).write_bytes(pickle.dumps(harm, protocol=protocol))
+        assert {"config.toml", "environment.json"} <= {note.split()[0] for note in read_run(folder).notes}
+        for read in (RunFolder(folder).read_config, RunFolder(folder).read_metrics):
+            with pytest.raises(RunError, match=r"config\.toml|metrics\.jsonl"):
+                read()
+        with pytest.raises(ConfigError, match=r"config\.toml"):
+            read_toml(folder / "config.toml")
+        with pytest.raises(DataError, match=r"config\.toml"):
+            read_calibration(folder / "config.toml")
+
+
+@pytest.mark.parametrize("file", ["index.json", "pixels.bin"])
+def test_store_of_images(tmp_path: Path, harm: Harm, file: str) -> None:
+    """It is made anew."""
+    READERS["image store"].write(tmp_path)
+    place = next((tmp_path / "store").glob(f"*/{file}"))
+    place.write_bytes(pickle.dumps(harm))
+    READERS["image store"].read(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["inputs.json", "000000.npy"])
+def test_work_of_a_selection(tmp_path: Path, harm: Harm, file: str) -> None:
+    READERS["selection"].write(tmp_path)
+    (tmp_path / "scores.parquet").write_bytes(pickle.dumps(harm))
+    np.save(tmp_path / "array.npy", array(harm), allow_pickle=True)
+    for data in (pickle.dumps(harm), (tmp_path / "array.npy").read_bytes()):
+        (tmp_path / "list.txt.work" / file).write_bytes(data)
+        with pytest.raises(RunError, match=rf"{file} is damaged"):
+            READERS["selection"].read(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["state.json", "features.f32"])
+def test_work_of_an_extraction(tmp_path: Path, harm: Harm, file: str) -> None:
+    """It is done anew, or is bytes that are numbers."""
+    READERS["extraction"].write(tmp_path)
+    (tmp_path / ".out.npz.work" / file).write_bytes(pickle.dumps(harm))
+    READERS["extraction"].read(tmp_path)
+    assert len(read_features(tmp_path / "out.npz").features) >= 2
+
+
+def test_tables_of_images(tmp_path: Path, harm: Harm) -> None:
+    for name in ("table.csv", "table.parquet"):
+        (tmp_path / name).write_bytes(pickle.dumps(harm))
+        with pytest.raises(DataError, match=name):
+            load_dataset(str(tmp_path / name))
+
+
+def test_pictures(tmp_path: Path, harm: Harm) -> None:
+    (tmp_path / "a.jpg").write_bytes(pickle.dumps(harm))
+    with pytest.raises(DataError, match="not an image"):
+        decode_images([tmp_path / "a.jpg"], (16, 8), workers=1)
+
+
+def test_a_database_that_is_a_pickle_or_lies_beside_one(tmp_path: Path, harm: Harm) -> None:
+    READERS["LMDB"].write(tmp_path)
+    (tmp_path / "keys.pkl").write_bytes(pickle.dumps(harm))
+    assert len(load_lmdb(tmp_path, "x").train) == 20
+    (tmp_path / "data.mdb").write_bytes(pickle.dumps(harm))
+    with pytest.raises(DataError, match="is damaged, or no LMDB"):
+        load_lmdb(tmp_path, "x")
+
+
 def test_values_of_a_database(tmp_path: Path, harm: Harm) -> None:
     import lmdb
 
@@ -278,6 +348,19 @@ def test_features_by_command(tmp_path: Path, harm: Harm) -> None:
     cameras = ("--cameras", tmp_path / "a.npy", "-o", tmp_path / "labels.csv")
     refused(command("cluster", tmp_path / "good.npy", *cameras), "a.npy")
     refused(command("cluster", poison_run(tmp_path / "run", harm), "-o", tmp_path / "labels.csv"), "features.npz")
+
+
+def test_scores_and_runs_by_command(tmp_path: Path, people: Path, harm: Harm) -> None:
+    """Run folders are taken wherever a checkpoint is; of two of them, too, nothing is executed."""
+    runs = [poison_run(tmp_path / name, harm) for name in ("one", "other")]
+    refused(command("evaluate", runs[0], "--on", people), "posix.mkdir")
+    refused(command("extract", runs[0], people, "-o", tmp_path / "features.npz"), "posix.mkdir")
+    result = command("report", *runs, "-o", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    for mode in ("usl", "supervised"):
+        target = "--dataset" if mode == "supervised" else "--target"
+        arguments = (mode, target, people, "--config", settings(tmp_path), "--output", tmp_path / "run", "--quiet")
+        refused(command(*arguments, "--pretrained", runs[0]), "posix.mkdir")
 
 
 def test_report_by_command(tmp_path: Path, harm: Harm) -> None:

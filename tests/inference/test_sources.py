@@ -8,6 +8,7 @@ import pytest
 from reidkit.datasets import load_dataset
 from reidkit.errors import DataError
 from reidkit.inference import find_images
+from tests.datasets.test_msmt17 import make as make_msmt17
 from tests.inference.conftest import NAMES, draw_images
 
 
@@ -45,6 +46,14 @@ def test_data_sets_bring_identities_and_cameras_that_do_not_clash(people: Path, 
     for values in (both.identities, both.cameras):
         assert not set(values[first][values[first] >= 0]) & set(values[second][values[second] >= 0])
     assert find_images([str(people)], splits=["query"]).paths == tuple(path.absolute() for path in data.query.paths)
+
+
+def test_identity_0_is_a_person_where_the_data_set_says_so(tmp_path: Path) -> None:
+    make_msmt17(tmp_path / "msmt17")
+    dataset = load_dataset("msmt17", tmp_path)
+    assert 0 in dataset.gallery.identities
+    found = find_images(["msmt17"], data_root=tmp_path)
+    assert found.identities.min() == 0
 
 
 def test_what_names_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

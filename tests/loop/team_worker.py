@@ -1,13 +1,22 @@
 """One of the processes of test_team.py: trains, and writes what the run looked like if it leads."""
 
+import atexit
 import json
+import os
+import signal
 import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 
-from reidkit.loop import RunFolder, resolve_config
+from reidkit.clustering import JaccardDBSCAN
+from reidkit.errors import Interrupted, ReidkitError, RunError
+from reidkit.loop import Progress, RunFolder, resolve_config, rounds
 from reidkit.pretrain import train_pretrain
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
@@ -20,19 +29,59 @@ TRAIN: dict[str, Any] = {
     "uda": train_uda,
     "pretrain": train_pretrain,
 }
+PLACES: dict[str, tuple[Any, str]] = {
+    "extract": (rounds, "extract"),
+    "label": (JaccardDBSCAN, "fit"),
+    "train": (rounds, "train_epoch"),
+    "save": (RunFolder, "save_checkpoint"),
+}
+RANK = int(os.environ.get("RANK", "0"))
 
 
-def main(folder: Path, target: str, source: str, wanted: str) -> None:
+class Stopping(Progress):
+    """Sends SIGTERM to this process in a step, counted over all epochs."""
+
+    def __init__(self, step: int) -> None:
+        self._left, self._training = step, False
+
+    def begin(self, stage: str, total: int, unit: str = "images") -> None:
+        self._training = unit == "steps"
+
+    def advance(self, done: int, total: int | None = None, **figures: float) -> None:
+        self._left -= self._training
+        if self._training and self._left == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def fail(folder: Path, place: str, how: str) -> None:
+    """Let this process end at a place when it comes there for the second time."""
+    owner, name = PLACES[place]
+    original: Callable[..., Any] = getattr(owner, name)
+    visits = iter(range(100))
+
+    def ending(*arguments: Any, **options: Any) -> Any:
+        if next(visits) == 1:
+            (folder / "died").write_text(str(time.time()))
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RunError(f"process {RANK} cannot {place}; free some space")
+        return original(*arguments, **options)
+
+    setattr(owner, name, ending)
+
+
+def main(options: Namespace) -> None:
     """Train in a run folder of this process, of which only that of the first is filled."""
-    from torch.distributed import is_initialized
-
-    mode, _, strategy = wanted.partition("-")
+    folder: Path = options.folder
+    if options.fail and int(options.fail[1]) == RANK:
+        fail(folder, options.fail[0], options.fail[2])
+    mode, _, strategy = options.mode.partition("-")
     layers: list[dict[str, Any]] = [
         SETTINGS,
         {
             "mode": mode,
-            "data": {"target": target, "source": source},
-            "training": {"epochs": 3, "iterations": 7},
+            "data": {"target": options.target, "source": options.source},
+            "training": {"epochs": options.epochs, "iterations": 7},
             "optimizer": {"name": "sgd", "learning_rate": 3.5e-4},
             "clustering": {"eps": 0.6},
             # At 0.05 the few, alike features of this model turn the last bits of a float into a thousandth of a loss,
@@ -48,7 +97,11 @@ def main(folder: Path, target: str, source: str, wanted: str) -> None:
             },
             "uda": {"strategy": strategy if mode == "uda" and strategy else "finetune"},
             # In parts BatchNorm would see other images together: a backbone without.
-            "backbone": {"name": "vit_tiny" if strategy == "parts" else "vit_tiny_ics"},
+            "backbone": {
+                "name": "vit_tiny" if strategy == "parts" else "vit_tiny_ics",
+                "depth": 2 if options.drop_path else 1,  # the first block drops nothing
+                "drop_path": options.drop_path,
+            },
             "pretrain": {
                 "outputs": 24,
                 "hidden": 16,
@@ -60,15 +113,10 @@ def main(folder: Path, target: str, source: str, wanted: str) -> None:
         },
     ]
     config = resolve_config(layers)
-    history = TRAIN[mode](config, RunFolder(folder))
-    if is_initialized():
-        from torch.distributed import destroy_process_group, get_rank
-
-        leads = get_rank() == 0
-        destroy_process_group()
-    else:
-        leads = True
-    if leads:
+    # The first process stops the run where it is asked to: the other hears of it.
+    progress = Stopping(options.stop) if options.stop and RANK == 0 else Progress()
+    history = TRAIN[mode](config, RunFolder(folder), progress=progress, resume=options.resume)
+    if RANK == 0:
         labels = []
         for path in sorted((folder / "labels").glob("*.npz")):
             with np.load(path) as stored:
@@ -78,8 +126,29 @@ def main(folder: Path, target: str, source: str, wanted: str) -> None:
         (folder / "metrics.json").write_text(json.dumps(found | {"labels": labels}))
 
 
+def note_end(folder: Path) -> None:
+    """Leave a file if this process ends in no process group."""
+    if not dist.is_initialized():
+        (folder / f"left_{RANK}").touch()
+
+
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    for name in ("target", "source", "mode"):
+        parser.add_argument(name)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--drop-path", type=float, default=0.0)
+    parser.add_argument("--stop", type=int, help="the step after which the run is asked to stop")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--fail", nargs=3, metavar=("PLACE", "RANK", "HOW"))
+    given = parser.parse_args()
     for part in ("labels", "checkpoints"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    main(folder, *sys.argv[2:5])
+        (given.folder / part).mkdir(parents=True, exist_ok=True)
+    atexit.register(note_end, given.folder)
+    try:
+        main(given)
+    except Interrupted as stop:
+        sys.exit(stop.exit_code)
+    except ReidkitError as error:
+        sys.exit(f"Error: {error}")

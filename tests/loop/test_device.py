@@ -1,10 +1,17 @@
+import atexit
+import faulthandler
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from reidkit.backbones import create_backbone
 from reidkit.errors import ConfigError
-from reidkit.loop import build_model, create_fabric
-from reidkit.loop.device import compile_backbones, place, resolve_precision
+from reidkit.loop import build_model, create_fabric, device
+from reidkit.loop.device import compile_backbones, finish_together, place, resolve_precision
 from reidkit.processor import cpu_has_bf16
 from tests.tiny import tiny_config
 
@@ -55,3 +62,52 @@ def test_a_compiled_backbone_gives_the_same_features_under_the_same_names() -> N
     compile_backbones(model)
     torch.testing.assert_close(model(images).before_neck, expected, atol=1e-5, rtol=1e-5)
     assert list(model.state_dict()) == names
+
+
+def make_group() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+
+
+def launching(launch: Callable[[], None]) -> Any:
+    return SimpleNamespace(launch=launch)
+
+
+@pytest.fixture
+def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What is to be done at the end of the process."""
+    registered: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    return registered
+
+
+def test_a_process_group_is_left_once_at_the_end(at_exit: list[Callable[[], None]]) -> None:
+    device._join(launching(make_group))
+    device._join(launching(lambda: None))  # the group is there
+    assert len(at_exit) == 1
+    finish_together()
+    at_exit[0]()
+    assert not dist.is_initialized()
+    at_exit[0]()  # somebody has left it already
+
+
+def test_a_process_group_of_others_is_theirs(at_exit: list[Callable[[], None]]) -> None:
+    make_group()
+    try:
+        device._join(launching(lambda: None))
+        assert at_exit == []
+    finally:
+        dist.destroy_process_group()
+
+
+def test_after_an_error_nobody_is_waited_for(
+    at_exit: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish_together()  # of an earlier run
+    waiting: list[tuple[float, dict[str, Any]]] = []
+    monkeypatch.setattr(
+        faulthandler, "dump_traceback_later", lambda seconds, **options: waiting.append((seconds, options))
+    )
+    device._join(launching(make_group))
+    at_exit[0]()
+    assert waiting == [(15, {"exit": True, "file": 2})]
+    dist.destroy_process_group()

@@ -61,6 +61,17 @@ def test_a_second_signal_has_its_usual_effect_at_once() -> None:
     assert not isinstance(stopped.value, Interrupted)
 
 
+def test_torchrun_may_hand_on_what_the_scheduler_has_sent_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.requested
+        monkeypatch.setattr("reidkit.loop.interruption._ECHO_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_a_second_sigterm_ends_the_command_by_an_exception() -> None:
     with pytest.raises(Interrupted) as stopped, terminable():
         ask_twice(signal.SIGTERM)

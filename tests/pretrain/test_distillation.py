@@ -1,15 +1,17 @@
 import copy
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from reidkit.backbones import EmbeddingModel
+from reidkit.backbones.stem import ConvStem
 from reidkit.loop import DECAYED, PretrainConfig, build_model
-from reidkit.pretrain import Distillation, Projections, Rates, StudentAndTeacher
-from tests.tiny import tiny_config
+from reidkit.pretrain import Distillation, Projections, Rates, StudentAndTeacher, train_pretrain
+from tests.tiny import tiny_config, tiny_run
 
 SETTINGS: dict[str, Any] = {"outputs": 12, "hidden": 16, "bottleneck": 8, "warmup_epochs": 1}
 
@@ -166,3 +168,28 @@ def test_without_a_step_there_is_nothing_to_say() -> None:
     config = PretrainConfig(**SETTINGS)
     rates = Rates(config, epochs=1, iterations=1, batch_size=4)
     assert Distillation(pair(), rates, config, 1).of_epoch(1).figures() == {}
+
+
+@pytest.mark.parametrize("first", ["batch", "zero"])
+def test_a_skipped_first_step_leaves_no_trace_in_the_teacher(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """The teacher's norms see the batch as well, and its outputs may be the first centre."""
+    forward, trained = ConvStem.forward, iter(range(1000))
+
+    def overflow(self: ConvStem, images: torch.Tensor) -> torch.Tensor:
+        tokens: torch.Tensor = forward(self, images)
+        return tokens * torch.inf if self.training and next(trained) == 0 else tokens  # the teacher looks first
+
+    monkeypatch.setattr(ConvStem, "forward", overflow)
+    settings = SETTINGS | {"neck": True, "first_centre": first}
+    config = tiny_config(people, mode="pretrain", pretrain=settings, crops={"local_size": (16, 16)})
+    run = tiny_run(tmp_path / "run", config)
+    history = train_pretrain(config, run)
+    assert [record["skipped"] for record in history[1:]] == [1, 0]
+    checkpoint = run.load_checkpoint()
+    assert checkpoint is not None
+    weights = checkpoint["model"] | checkpoint["heads"]
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+    assert checkpoint["heads"]["0.started"]
+    assert checkpoint["heads"]["0.loss.centre"].abs().sum() > 0

@@ -24,7 +24,7 @@ def config_of(target: Path, **settings: Any) -> RunConfig:
         "sampler": {"batch_size": 8, "instances": 1},
         "pretrain": PRETRAIN | settings.pop("pretrain", {}),
         "crops": CROPS,
-        "backbone": {"drop_path": 0.1},
+        "backbone": {"depth": 2, "drop_path": 0.1},
     }
     return tiny_config(target, **(sections | settings))
 
@@ -47,7 +47,7 @@ def test_the_teacher_is_kept_and_is_a_start_for_usl(people: Path, tmp_path: Path
     kept = load_model(run.path)
     assert kept.model.retrieval == "before_neck"
     start = tmp_path / "run" / "checkpoints" / "last.pt"
-    usl = tiny_config(people, backbone={"pretrained": str(start)}, training={"epochs": 1, "iterations": 1})
+    usl = tiny_config(people, backbone={"depth": 2, "pretrained": str(start)}, training={"epochs": 1, "iterations": 1})
     begun = train_usl(usl, tiny_run(tmp_path / "usl", usl))
     assert begun[0]["mAP"] == pytest.approx(history[-1]["mAP"], abs=25)  # the neck is new: the same model otherwise
 

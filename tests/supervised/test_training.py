@@ -38,7 +38,7 @@ def test_it_learns_the_identities_it_is_given(people: Path, tmp_path: Path, crit
 
 
 def test_two_and_two_epochs_equal_four_bit_for_bit(people: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"mode": "supervised", "supervised": SMALL, "backbone": {"drop_path": 0.2}}
+    settings: dict[str, Any] = {"mode": "supervised", "supervised": SMALL, "backbone": {"depth": 2, "drop_path": 0.2}}
     four = tiny_config(people, training={"epochs": 4}, **settings)
     straight = tiny_run(tmp_path / "straight", four)
     expected = train_supervised(four, straight)

@@ -69,7 +69,7 @@ def test_both_stages_in_one_folder(people: Path, others: Path, tmp_path: Path, s
 def test_a_stopped_run_goes_on_bit_for_bit_in_either_stage(
     people: Path, others: Path, tmp_path: Path, strategy: str, after: int
 ) -> None:
-    config = config_of(others, people, strategy=strategy, backbone={"drop_path": 0.2})
+    config = config_of(others, people, strategy=strategy, backbone={"depth": 2, "drop_path": 0.2})
     straight, stopped = tiny_run(tmp_path / "straight", config), tiny_run(tmp_path / "stopped", config)
     expected = train_uda(config, straight)
     with pytest.raises(KeyboardInterrupt):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.sparse import csr_array
 
 from reidkit.clustering import JaccardDBSCAN
@@ -18,7 +17,7 @@ from reidkit.loop import Record, RunFolder, load_model
 from reidkit.loop.feature_files import read_features
 from reidkit.memory import ClusterMemory
 from reidkit.usl import train_usl
-from tests.datasets.test_images import png_header
+from tests.datasets.test_images import corrupt_images
 from tests.tiny import tiny_config, tiny_run
 
 
@@ -72,7 +71,7 @@ def test_a_run_leaves_a_complete_folder(people: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
 def test_two_and_two_epochs_equal_four_bit_for_bit(people: Path, tmp_path: Path, warmup: int) -> None:
-    settings: dict[str, Any] = {"warmup": {"epochs": warmup}, "backbone": {"drop_path": 0.2}}
+    settings: dict[str, Any] = {"warmup": {"epochs": warmup}, "backbone": {"depth": 2, "drop_path": 0.2}}
     four = tiny_config(people, training={"epochs": 4}, **settings)
     straight = tiny_run(tmp_path / "straight", four)
     expected = train_usl(four, straight)
@@ -284,25 +283,7 @@ def test_hostile_files_are_handled_as_documented_and_the_run_goes_on(
     """Issue of every real crawl: a few files in a thousand are not what their names say."""
     target = shutil.copytree(people, tmp_path / "crawl")
     folder = target / "bounding_box_train"
-    first = min(folder.iterdir())
-    whole = first.read_bytes()
-    lost: list[Path] = []
-    read: list[Path] = []
-
-    def add(name: str, *, readable: bool) -> Path:
-        path = folder / f"0001_c1s1_9{len(lost) + len(read):05d}_00_{name}"
-        (read if readable else lost).append(path)
-        return path
-
-    add("truncated.jpg", readable=False).write_bytes(whole[: len(whole) // 3])
-    add("empty.jpg", readable=False).touch()
-    add("text.jpg", readable=False).write_text("<html>not found</html>")
-    add("link.jpg", readable=False).symlink_to(tmp_path / "nowhere.jpg")
-    png_header(add("bomb.png", readable=False), 60_000, 60_000)
-    Image.fromarray(np.full((40, 20), 40_000, np.uint16)).save(add("sixteen.png", readable=True))
-    Image.open(first).convert("P").save(add("palette.png", readable=True))
-    Image.open(first).convert("CMYK").save(add("cmyk.jpg", readable=True))
-    Image.new("RGB", (30_000, 1), "red").save(add("thin.png", readable=True))
+    lost, read = corrupt_images(folder, "0001_c1s1_900000_00_")
     config = tiny_config(target, training={"epochs": 1})
     run = tiny_run(tmp_path / "run", config)
     history = train_usl(config, run)

@@ -1,0 +1,50 @@
+"""What an epoch draws at random: all of it derives from the run's seed, the epoch and, for drop path, the process."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidkit.loop.team import Team
+
+__all__ = ["continue_draws", "draws_so_far", "start_draws", "streams"]
+
+
+def streams(seed: int, epoch: int) -> list[np.random.SeedSequence]:
+    """One stream per purpose, sampling and augmentation: drawing more of one never shifts the other."""
+    return np.random.SeedSequence([seed, epoch]).spawn(2)
+
+
+def start_draws(seed: int, epoch: int, team: Team) -> None:
+    """Seed the model's own randomness (drop path) for an epoch, other than that of every other process."""
+    key = [seed, epoch, team.rank] if team.rank else [seed, epoch]
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+
+
+def draws_so_far(team: Team, device: torch.device) -> dict[str, Tensor | None]:
+    """The state of the model's own randomness inside an epoch: a row of bytes for each of P processes; collective."""
+
+    def of_all(state: Tensor) -> Tensor:
+        return team.gather(state[None].to(device), team.size).cpu()
+
+    cuda = of_all(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None
+    return {"torch": of_all(torch.get_rng_state()), "cuda": cuda}
+
+
+def continue_draws(state: Mapping[str, Any], seed: int, epoch: int, team: Team, device: torch.device) -> None:
+    """Go on where `draws_so_far` was; a process or a GPU that was not there starts the draws of the epoch.
+
+    Args:
+        state: From `draws_so_far`.
+        seed: The run's.
+        epoch: Counted from 1.
+        team: The processes, perhaps others than those that were asked.
+        device: Of this process.
+    """
+    start_draws(seed, epoch, team)
+    if team.rank < len(state["torch"]):
+        torch.set_rng_state(state["torch"][team.rank].clone())  # torch crashes on a row in the midst of a tensor
+        if state["cuda"] is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"][team.rank].clone(), device)

@@ -1,0 +1,160 @@
+"""Hostile inputs that were once read wrongly: what runs, selections and stores of images find when they go on."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reidkit.datasets.store import list_stores
+from reidkit.errors import RunError
+from reidkit.loop import RunFolder
+from reidkit.loop.checkpoints import CHECKPOINT_FORMAT
+from tests.fuzz.of_weights import seal
+from tests.fuzz.readers import READERS, seeds_of
+
+STORE = "store/0000000000000000"
+
+
+def lay_out(reader: str, folder: Path) -> Path:
+    for name, content in seeds_of(reader).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def change_checkpoint(path: Path, change: Callable[[Any], object]) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    path.write_bytes(seal(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(history={"epoch": 1}),
+        lambda state: state.update(history=[3]),
+        lambda state: state.update(history=[{"epoch": "x"}]),
+        lambda state: state.update(history=[{"epoch": 1, "mAP": "x"}]),
+        lambda state: state.update(history=[{"epoch": 1, "x": torch.zeros(1)}]),
+        lambda state: state.update(partial=[1]),
+        lambda state: state.update(model=None),
+    ],
+)
+def test_checkpoints_of_other_kinds(tmp_path: Path, change: Callable[[Any], object]) -> None:
+    lay_out("run's checkpoint", tmp_path)
+    assert RunFolder(tmp_path).load_checkpoint() is not None
+    change_checkpoint(tmp_path / "checkpoints" / "last.pt", change)
+    with pytest.raises(RunError, match=r"last\.pt is whole, but is no checkpoint of a run"):
+        RunFolder(tmp_path).load_checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda state: state["model"].popitem(), "Missing key"),
+        (lambda state: state["optimizer"].pop("state"), "'state'"),
+        (lambda state: state["optimizer"].update(param_groups=[]), "parameter group"),
+        (lambda state: state.pop("heads"), "'heads'"),
+        (lambda state: (state["history"].pop(), state.update(partial={"epoch": 1})), "does not go with"),
+    ],
+)
+def test_checkpoints_of_another_run(tmp_path: Path, change: Callable[[Any], object], told: str) -> None:
+    lay_out("run to go on with", tmp_path)
+    READERS["run to go on with"].read(tmp_path)
+    change_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt", change)
+    with pytest.raises(RunError, match=rf"the checkpoint of run does not go with its settings.*{told}|{told}"):
+        READERS["run to go on with"].read(tmp_path)
+
+
+def test_checkpoint_of_another_format_is_as_before(tmp_path: Path) -> None:
+    lay_out("run's checkpoint", tmp_path)
+    change_checkpoint(tmp_path / "checkpoints" / "last.pt", lambda state: state.update(format=CHECKPOINT_FORMAT + 1))
+    with pytest.raises(RunError, match=r"has format 3, this version reads 2"):
+        RunFolder(tmp_path).load_checkpoint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": 2**40},
+        {"rows": 2**40},
+        {"rows": 2},
+        {"size": [8, 16]},
+        {"size": [-16, -8]},
+        {"readable": ""},
+        {"readable": "eJz7DwAAAAD//wMAAAABAAE="},
+        {"crc32": []},
+        {"bytes": 0},
+    ],
+)
+def test_stores_that_contradict_themselves_are_made_anew(tmp_path: Path, change: dict[str, Any]) -> None:
+    """A number of images took as many bytes, or was believed."""
+    lay_out("image store", tmp_path)
+    index = tmp_path / STORE / "index.json"
+    index.write_text(json.dumps({**json.loads(index.read_bytes()), **change}), encoding="utf-8")
+    READERS["image store"].read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["index.json", "pixels.bin"])
+def test_what_is_no_file_in_a_store(tmp_path: Path, name: str) -> None:
+    """A pipe was waited for."""
+    for kind in ("pipe", "folder", "loop"):
+        place = lay_out("image store", tmp_path / kind) / STORE / name
+        place.unlink()
+        {"pipe": os.mkfifo, "folder": os.mkdir, "loop": lambda path: os.symlink(path, path)}[kind](place)
+        assert [record.key for record in list_stores(tmp_path / kind / "store")] == ["0" * 16]
+        READERS["image store"].read(tmp_path / kind)
+
+
+def test_files_with_the_name_of_a_store(tmp_path: Path) -> None:
+    lay_out("image store", tmp_path)
+    (tmp_path / "store" / ("1" * 16)).write_bytes(b"x")
+    assert [record.key for record in list_stores(tmp_path / "store")] == ["0" * 16]
+
+
+@pytest.mark.parametrize("target", ["file", "nowhere"])
+def test_work_of_an_extraction_that_leads_elsewhere(tmp_path: Path, target: str) -> None:
+    """The features were written into whatever a link led to."""
+    lay_out("extraction", tmp_path / "input")
+    (tmp_path / "file").write_bytes(b"precious")
+    work = tmp_path / "input" / ".out.npz.work"
+    (work / "features.f32").unlink()
+    (work / "features.f32").symlink_to(tmp_path / target)
+    with pytest.raises(RunError, match=r"features\.f32 could not be written \(Too many levels of symbolic links\)"):
+        READERS["extraction"].read(tmp_path / "input")
+    assert (tmp_path / "file").read_bytes() == b"precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("scores", [np.zeros(3, np.float32), np.zeros(2), np.zeros((2, 2), np.float32)])
+def test_chunks_of_a_selection_that_hold_something_else(tmp_path: Path, scores: "np.ndarray[Any, Any]") -> None:
+    lay_out("selection", tmp_path)
+    (tmp_path / "scores.parquet").unlink()
+    np.save(tmp_path / "list.txt.work" / "000001.npy", scores)
+    with pytest.raises(RunError, match=r"000001\.npy is damaged \(it holds"):
+        READERS["selection"].read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[" * 5000, "3", "{", "[[1]]"])
+def test_inputs_of_a_selection_that_are_none(tmp_path: Path, content: str) -> None:
+    lay_out("selection", tmp_path)
+    (tmp_path / "list.txt.work" / "inputs.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=r"inputs\.json is damaged"):
+        READERS["selection"].read(tmp_path)
+
+
+def test_scores_of_fewer_images_are_no_help(tmp_path: Path) -> None:
+    from reidkit.pretrain.lists import write_scores
+
+    lay_out("selection", tmp_path)
+    few = np.zeros(1, np.float32)
+    write_scores(tmp_path / "scores.parquet", ["0.png"], few, np.arange(1), 1, {"models": "two"})
+    READERS["selection"].read(tmp_path)
+    assert (tmp_path / "list.txt").exists()
