@@ -1,10 +1,12 @@
 """What a person sees: live bars in a terminal, plain lines elsewhere, a closing table."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -130,8 +132,18 @@ def log_to(path: Path) -> Iterator[None]:
             handler.close()
 
 
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 class _LogFile(logging.FileHandler):
-    """Loses lines on a full disk in silence: what matters more is about to fail, and says so."""
+    """Loses lines on a full disk in silence: what matters more is about to fail, and says so.
+
+    It follows no link: the folder of a run to go on with may be a stranger's.
+    """
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=_open_no_link)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's own name)
         """Called where a line could not be written."""

@@ -4,26 +4,25 @@ The layout is the one that LUPerson is given out in (Fu et al., CVPR 2021: a fol
 usual one: the key is the image's name, the value its encoded bytes (JPEG, PNG). LUPerson's keys are
 `country_city_video_image`; its `keys.pkl` repeats them, is a pickle, and is not read.
 
+The database is read by `lmdb_file`, which believes nothing of what a file says, and not by LMDB's own library.
+
 A split names such an image by a path below the database file: `lmdb/data.mdb/00_00_0000_00000001`, the key
 percent-encoded. `open_entry` and `entry_status` take such paths and those of ordinary files alike.
 """
 
+import os
 import stat
-import subprocess
-import sys
-import threading
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from PIL import Image
 
+from reidkit.datasets.lmdb_file import DamagedError, LMDBFile, Value
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, make_split
 from reidkit.errors import DataError
-
-if TYPE_CHECKING:
-    import lmdb
 
 __all__ = ["DATABASE_KINDS", "EntryStatus", "entry_status", "is_entry", "load_lmdb", "open_entry"]
 
@@ -32,35 +31,9 @@ DATABASE_KINDS = (".mdb", ".lmdb")
 
 _DATA_FILE = "data.mdb"
 _PROBED = 8  # images looked at to learn what the values are
+_LARGEST = 2**28  # bytes of an encoded image
 _PICKLE_PROTOCOLS = range(2, 6)
-_SMALLEST_NODE = 8  # bytes
-
-# LMDB trusts its files: where one points beyond its end, the process that follows dies. So another goes first. Values
-# on pages of their own are not read, which would take hours; that they end within the file is seen by their address.
-_PROBE = rf"""
-import os, re, sys
-import lmdb, numpy
-database = os.path.realpath(sys.argv[1])
-size = os.path.getsize(database)
-environment = lmdb.open(database, subdir=False, readonly=True, lock=False, readahead=False)
-pages, page = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
-if pages * page > size:
-    sys.exit(f"it has {{size:,}} bytes of {{pages * page:,}}")
-maps = open("/proc/self/maps", encoding="utf-8", errors="surrogateescape").read()
-start = min(int(found[1], 16) for found in re.finditer(r"^(\w+)-.*" + re.escape(database) + "$", maps, re.M))
-with environment.begin(buffers=True) as transaction:
-    for number, (key, value) in enumerate(transaction.cursor()):
-        bytes(key)
-        if len(value) < page:
-            bytes(value)
-        elif numpy.frombuffer(value, numpy.uint8).ctypes.data + len(value) > start + size:
-            sys.exit("a value reaches beyond its end")
-        if number > size // {_SMALLEST_NODE}:
-            sys.exit("it has more entries than bytes")
-"""
-
-_environments: dict[tuple[int, int], "lmdb.Environment"] = {}
-_opening = threading.Lock()
+_REMEDY = "copy it again, completely, or name another folder"
 
 
 class EntryStatus(NamedTuple):
@@ -81,25 +54,23 @@ def load_lmdb(root: Path, name: str, version: str = "LMDB of images, no labels")
         version: Release or layout, in words.
 
     Raises:
-        DataError: The package lmdb is not installed, the database is damaged, cannot be read or is empty, or its values
-            are not encoded images. Pickled values are refused: loading a pickle can run any code.
+        DataError: The database is damaged, of another version than LMDB 0.9's, cannot be read or is empty, or its
+            values are not encoded images. Pickled values are refused: loading a pickle can run any code.
     """
-    database = root / _DATA_FILE if root.is_dir() else root
-    environment = _environment(database)
-    import lmdb
-
-    _require_whole(database)
+    path = root / _DATA_FILE if root.is_dir() else root
     try:
-        with environment.begin() as transaction:
-            keys = [key for key in transaction.cursor().iternext(values=False) if not _is_bookkeeping(key)]
-            samples = [transaction.get(key) or b"" for key in keys[:_PROBED]]
-    except lmdb.Error as error:
-        raise DataError(_damaged(database, error)) from None
+        database = _open(path)
+        keys = [key for key in database.keys() if not _is_bookkeeping(key)]  # noqa: SIM118  # it is no dict
+        samples = [_read(database, _find(database, path, key)) for key in keys[:_PROBED]]
+    except DamagedError as error:
+        raise DataError(f"{path} is damaged, or no LMDB ({error}); {_REMEDY}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); name the folder that holds it") from None
     if not keys:
-        raise DataError(f"{database} holds no images; an LMDB has an image's name as key and its file as value")
+        raise DataError(f"{path} holds no images; an LMDB has an image's name as key and its file as value")
     if not any(_is_image(sample) for sample in samples):
-        raise DataError(_not_images(database, keys[0], samples[0]))
-    train = make_split([(database / quote(key, safe=""), UNKNOWN, UNKNOWN) for key in keys])
+        raise DataError(_not_images(path, keys[0], samples[0]))
+    train = make_split([(path / quote(key, safe=""), UNKNOWN, UNKNOWN) for key in keys])
     return ReIDDataset(name, root, version, train, make_split([]), make_split([]))
 
 
@@ -114,97 +85,59 @@ def open_entry(path: Path) -> BinaryIO:
     Safe on several threads, and in processes that were forked after the database was first read.
 
     Raises:
-        OSError: The file cannot be opened, or the database has no such entry.
-        DataError: The database cannot be opened.
+        OSError: The file or database cannot be opened or is damaged, or the database has no such entry, or one of more
+            than 256 MiB.
     """
     if not is_entry(path):
         # Opening a pipe would wait for a writer for ever.
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError("a folder or a device, not a file")
         return path.open("rb")
-    environment = _environment(path.parent)
-    import lmdb
-
     try:
-        with environment.begin() as transaction:
-            value = transaction.get(unquote_to_bytes(path.name))
-    except lmdb.Error as error:
+        database = _open(path.parent)
+        return BytesIO(_read(database, _find(database, path.parent, unquote_to_bytes(path.name))))
+    except DamagedError as error:
         raise OSError(f"{path.parent} is damaged ({error})") from None
-    if value is None:
-        raise FileNotFoundError(f"{path.parent} has no entry {path.name}")
-    return BytesIO(value)
 
 
 def entry_status(path: Path) -> EntryStatus:
     """Size and time of an image of a split; an entry of a database has the time of the whole database.
 
     Raises:
-        OSError: The file or entry does not exist.
-        DataError: The database cannot be opened.
+        OSError: The file or entry does not exist, or the database cannot be opened or is damaged.
     """
     if not is_entry(path):
         status = path.stat()
         return EntryStatus(status.st_size, status.st_mtime_ns)
-    # A buffer has the length of a value without reading its pages.
-    with _environment(path.parent).begin(buffers=True) as transaction:
-        value = transaction.get(unquote_to_bytes(path.name))
-        if value is None:
-            raise FileNotFoundError(f"{path.parent} has no entry {path.name}")
-        return EntryStatus(len(value), path.parent.stat().st_mtime_ns)
-
-
-def _environment(database: Path) -> "lmdb.Environment":
-    """The database, opened once by file and not by name: LMDB allows no second time in a process.
-
-    Forked processes go on with their parent's: it is read-only and has no locks, so nothing in it belongs to a process.
-    """
     try:
-        status = database.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "no file")
-    except OSError as error:
-        raise DataError(f"{database} cannot be read ({error.strerror}); name the folder that holds it") from None
-    key = status.st_dev, status.st_ino
-    if key not in _environments:
-        with _opening:
-            if key not in _environments:
-                _environments[key] = _open(database)
-    return _environments[key]
+        value = _find(_open(path.parent), path.parent, unquote_to_bytes(path.name))
+    except DamagedError as error:
+        raise OSError(f"{path.parent} is damaged ({error})") from None
+    return EntryStatus(value.length, path.parent.stat().st_mtime_ns)
 
 
-def _open(database: Path) -> "lmdb.Environment":
-    try:
-        import lmdb
-    except ImportError:
-        raise DataError(
-            f"{database} is an LMDB, and the package lmdb is not installed: pip install 'reidkit[lmdb]', or extract "
-            "the images into a folder"
-        ) from None
-    try:
-        # Read-only folders have no place for locks, and images are read in random order.
-        return lmdb.open(str(database), subdir=False, readonly=True, lock=False, readahead=False, max_spare_txns=64)
-    except lmdb.Error as error:
-        raise DataError(
-            f"{database} cannot be opened as an LMDB ({error}); copy it again, completely, or name another folder"
-        ) from None
+def _open(path: Path) -> LMDBFile:
+    """The database as it is now; it stays open for the next image."""
+    status = os.stat(path)
+    return _open_version(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _require_whole(database: Path) -> None:
-    """Have another process walk through all of a database, which dies where the file is damaged.
-
-    Raises:
-        DataError: It did.
-    """
-    probe = subprocess.run([sys.executable, "-c", _PROBE, database], capture_output=True, text=True, check=False)
-    if probe.returncode:
-        said = probe.stderr.strip().splitlines()
-        raise DataError(
-            _damaged(database, said[-1] if said else f"reading it ends a process by signal {-probe.returncode}")
-        )
+@lru_cache(maxsize=16)
+def _open_version(path: Path, *_: int) -> LMDBFile:
+    return LMDBFile(path)
 
 
-def _damaged(database: Path, reason: object) -> str:
-    return f"{database} is damaged ({reason}); copy it again, completely, or name another folder"
+def _find(database: LMDBFile, path: Path, key: bytes) -> Value:
+    value = database.find(key)
+    if value is None:
+        raise FileNotFoundError(f"{path} has no entry {quote(key, safe='')}")
+    return value
+
+
+def _read(database: LMDBFile, value: Value) -> bytes:
+    if value.length > _LARGEST:
+        raise DamagedError(f"an entry has {value.length:,} bytes, and an image at most {_LARGEST:,}")
+    return database.read(value)
 
 
 def _is_bookkeeping(key: bytes) -> bool:

@@ -18,7 +18,7 @@ from reidkit.loop.device import compile_backbones, finish_together, place
 from reidkit.loop.epoch import EpochResult
 from reidkit.loop.followers import Followers, follow
 from reidkit.loop.interruption import Interruption
-from reidkit.loop.optimisation import create_optimizer
+from reidkit.loop.optimisation import check_moments, create_optimizer
 from reidkit.loop.progress import Progress
 from reidkit.loop.rankings import save_rankings
 from reidkit.loop.rounds import (
@@ -305,6 +305,7 @@ class _Alternation:
             self._machinery.model.load_state_dict(checkpoint["model"])
             self._machinery.heads.load_state_dict(checkpoint["heads"])
             self._machinery.optimizer.load_state_dict(checkpoint["optimizer"])
+            check_moments(self._machinery.optimizer)
             if scaler := checkpoint.get("scaler"):  # of gradients in 16 bits
                 self._machinery.fabric.strategy.precision.load_state_dict(scaler)
 

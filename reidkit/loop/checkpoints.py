@@ -165,7 +165,7 @@ def _read(path: Path) -> State:
         if intact:  # nothing happened to the file: the one before it would be no better
             raise RunError(str(error)) from error
         raise _DamagedError(str(error)) from None
-    if state.get("format") != CHECKPOINT_FORMAT:
+    if type(state.get("format")) is not int or state["format"] != CHECKPOINT_FORMAT:
         raise RunError(
             f"{path} has format {state.get('format')!r}, this version reads {CHECKPOINT_FORMAT}; resume with the "
             f"reidkit that wrote it ({state.get('reidkit', 'unknown')})"

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from reidkit.loop.config import OptimizerConfig, ScheduleConfig
 
-__all__ = ["DECAYED", "create_optimizer", "learning_rate", "set_learning_rate"]
+__all__ = ["DECAYED", "check_moments", "create_optimizer", "learning_rate", "set_learning_rate"]
 
 DECAYED = "decayed"
 """In a parameter group: False if it is to know no weight decay."""
@@ -43,6 +43,18 @@ def create_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimiz
         )
     set_learning_rate(optimizer, config.learning_rate)
     return optimizer
+
+
+def check_moments(optimizer: optim.Optimizer) -> None:
+    """Hold what an optimiser has loaded against its parameters, which it does not do before its next step.
+
+    Raises:
+        ValueError: A moment is of another shape than its parameter.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if name != "step" and isinstance(moment, Tensor) and moment.shape != parameter.shape:
+                raise ValueError(f"moment {name} is {tuple(moment.shape)} for weights {tuple(parameter.shape)}")
 
 
 def learning_rate(epoch: int, epochs: int, base: float, schedule: ScheduleConfig) -> float:
