@@ -95,6 +95,10 @@ def read_calibration(path: Path) -> Calibration:
     try:
         stored = json.loads(read_file(path))
         knots, probabilities = (np.array(stored[name], dtype=np.float64) for name in ("cosines", "probabilities"))
+        if knots.ndim != 1 or not len(knots) or knots.shape != probabilities.shape:
+            raise ValueError(f"a curve has a probability for each cosine, not {probabilities.shape} for {knots.shape}")
+        if not (np.isfinite([knots, probabilities]).all() and (np.diff(knots) >= 0).all()):
+            raise ValueError("its cosines do not ascend, or are not finite")
         return Calibration(knots, probabilities, int(stored["same"]), int(stored["different"]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}); calibrate again with --calibrate, or remove it") from error

@@ -72,7 +72,7 @@ def test_a_page_opens_without_a_fault(browser: Any, pages: dict[str, Path], name
     page.goto(pages[name].as_uri())
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
     page.evaluate("for (const one of document.images) one.loading = 'eager'")
-    page.wait_for_function("[...document.images].every(one => one.complete)")
+    page.evaluate("Promise.all([...document.images].map(one => one.decode().catch(() => null)))")
     assert said == []
     assert [url for url in fetched if not url.startswith(("data:", pages[name].as_uri()))] == []
     assert page.evaluate("[...document.images].filter(one => one.naturalWidth === 0).length") == 0
@@ -88,7 +88,7 @@ def test_hovering_over_the_map_shows_a_picture(browser: Any, pages: dict[str, Pa
     dot = page.locator("svg.map circle").first
     dot.scroll_into_view_if_needed()
     dot.hover(force=True)
-    page.wait_for_function("!document.getElementById('tip').hidden")
+    page.locator("#tip").wait_for(state="visible")
     assert page.locator("#tip span").inner_text()
     picture = page.locator("#tip i")
     assert "data:image" in picture.evaluate("one => getComputedStyle(one).backgroundImage")

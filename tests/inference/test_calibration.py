@@ -1,6 +1,8 @@
 """A probability of 0.7 is right in 70 of 100 cases."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +70,15 @@ def test_too_few_pairs_and_damage_are_said(tmp_path: Path) -> None:
         fit_calibration(features, images)
     with pytest.raises(DataError, match="hold 0 pairs"):
         fit_calibration(features, Split(images.paths, np.full(6, -1), images.cameras))
-    (tmp_path / "calibration.json").write_text("[]")
-    with pytest.raises(DataError, match="is damaged"):
-        read_calibration(tmp_path / "calibration.json")
+    curves: Any = (
+        ([0.1, 0.2], [0.5]),
+        ([], []),
+        ([[0.1]], [[0.5]]),
+        ([0.2, 0.1], [0.5, 0.6]),
+        ([0.1, float("nan")], [0.5, 0.6]),
+    )
+    known = [{"cosines": x, "probabilities": y, "same": 60, "different": 60} for x, y in curves]
+    for content in ([], *known):
+        (tmp_path / "calibration.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match="is damaged"):
+            read_calibration(tmp_path / "calibration.json")
