@@ -306,6 +306,11 @@ def _open_file(path: Path) -> BinaryIO:
     return open(descriptor, "rb")
 
 
+def _text(said: str) -> str:
+    """What JSON can hold: names of files may be bytes that are no text."""
+    return said.encode("utf-8", "backslashreplace").decode()
+
+
 def _write_index(entry: Path, index: _Index) -> None:
     temporary = entry / f"index.json.{os.getpid()}"
     with temporary.open("wb") as file:
@@ -347,12 +352,12 @@ def _build(entry: Path, label: str, size: tuple[int, int], read: _Read) -> None:
             os.fsync(file.fileno())
             status = os.fstat(file.fileno())
         index = _Index(
-            label=label,
+            label=_text(label),
             size=size,
             images=len(readable),
             rows=int(readable.sum()),
             readable=base64.b64encode(zlib.compress(np.packbits(readable).tobytes())).decode(),
-            problems=problems,
+            problems=tuple(map(_text, problems)),
             bytes=status.st_size,
             mtime_ns=status.st_mtime_ns,
             crc32=tuple(writer.sums),

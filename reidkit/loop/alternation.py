@@ -116,7 +116,8 @@ class _Alternation:
         """Every epoch that is left."""
         config, progress = self._config, self._machinery.progress
         checkpoint = self._run.load_checkpoint() if resume else None
-        self._history = [] if checkpoint is None else checkpoint["history"]
+        with self._taking_up():
+            self._history = [] if checkpoint is None else checkpoint["history"]
         partial = None if checkpoint is None else checkpoint.get("partial")
         self._set_up(max(1, partial["epoch"] if partial else len(self._history) - 1), prepare=checkpoint is not None)
         if checkpoint is not None:

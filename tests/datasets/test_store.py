@@ -219,6 +219,16 @@ def test_the_nine_kinds_of_corrupt_images_are_stored_or_named(
     assert (again.problems, again.readable.tolist()) == (first.problems, first.readable.tolist())
 
 
+def test_names_that_are_no_text(paths: list[Path], folder: Path, tmp_path: Path) -> None:
+    """A name in another encoding than UTF-8 ended the command, if the image was unreadable too."""
+    broken = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    broken.touch()
+    for _ in range(2):
+        images = open_images([*paths, broken], SIZE, label=str(broken), folder=folder)
+        assert [problem.split(": ")[0] for problem in images.problems[-1:]] == [rf"{tmp_path}/caf\udce9.jpg"]
+    assert list_stores(folder)[0].label == rf"{tmp_path}/caf\udce9.jpg"
+
+
 def test_the_budget_evicts_the_longest_unused_but_none_in_use(
     paths: list[Path], folder: Path, said: pytest.LogCaptureFixture
 ) -> None:

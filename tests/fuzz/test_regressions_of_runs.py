@@ -62,6 +62,7 @@ def test_checkpoints_of_other_kinds(tmp_path: Path, change: Callable[[Any], obje
         (lambda state: state["optimizer"].pop("state"), "'state'"),
         (lambda state: state["optimizer"].update(param_groups=[]), "parameter group"),
         (lambda state: state.pop("heads"), "'heads'"),
+        (lambda state: state.pop("history"), "'history'"),
         (lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.zeros(3)), "moment exp_avg"),
         (lambda state: (state["history"].pop(), state.update(partial={"epoch": 1})), "does not go with"),
     ],
