@@ -55,7 +55,6 @@ _TRAINING = (
     click.option("--quiet", is_flag=True, help="Show warnings and errors only."),
 )
 
-
 _CLUSTERING = (
     click.option("--batch-size", type=int, help="Images per training step."),
     click.option("--eps", type=float, help="Largest Jaccard distance of neighbours; higher merges more."),

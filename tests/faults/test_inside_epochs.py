@@ -1,18 +1,18 @@
 """A run that is stopped after any step of an epoch, or between two files at its end, goes on from there."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reidkit.errors import Interrupted
-from reidkit.loop import Progress, RunConfig, RunFolder
+from reidkit.loop import RunConfig, RunFolder
 from reidkit.pretrain import train_pretrain
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
 from reidkit.usl import train_usl
 from tests.faults.campaign import MODES, differences
+from tests.loop.faults import Stopping
 from tests.tiny import tiny_config, tiny_run
 
 TRAIN: dict[str, Any] = {
@@ -22,22 +22,6 @@ TRAIN: dict[str, Any] = {
     "supervised": train_supervised,
     "pretrain": train_pretrain,
 }
-
-
-class Stopping(Progress):
-    """Sends SIGTERM in a step, counted over all epochs."""
-
-    def __init__(self, step: int) -> None:
-        self._left = step
-        self._training = False
-
-    def begin(self, stage: str, total: int, unit: str = "images") -> None:
-        self._training = unit == "steps"
-
-    def advance(self, done: int, total: int | None = None, **figures: float) -> None:
-        self._left -= self._training
-        if self._training and self._left == 0:
-            signal.raise_signal(signal.SIGTERM)
 
 
 def config_of(mode: str, people: Path, others: Path) -> RunConfig:

@@ -267,52 +267,29 @@ def settings(folder: Path) -> Path:
     return folder / "tiny.toml"
 
 
+def quick(folder: Path) -> list[str | Path]:
+    """Options of a short and silent run in `folder`."""
+    return ["--config", settings(folder), "--output", folder / "run", "--quiet"]
+
+
 @pytest.mark.parametrize("mode", ["usl", "supervised", "pretrain"])
 def test_pretrained_weights_by_command(tmp_path: Path, people: Path, harm: Harm, mode: str) -> None:
     (tmp_path / "weights.pth").write_bytes(FORMS["new.pt"](harm))
     target = "--data" if mode == "pretrain" else "--dataset" if mode == "supervised" else "--target"
-    arguments: list[str | Path] = [
-        mode,
-        target,
-        people,
-        "--config",
-        settings(tmp_path),
-        "--output",
-        tmp_path / "run",
-        "--quiet",
-    ]
-    refused(command(*arguments, "--pretrained", tmp_path / "weights.pth"), "posix.mkdir")
+    result = command(mode, target, people, *quick(tmp_path), "--pretrained", tmp_path / "weights.pth")
+    refused(result, "posix.mkdir")
 
 
 def test_source_checkpoint_by_command(tmp_path: Path, people: Path, others: Path, harm: Harm) -> None:
     (tmp_path / "weights.pth").write_bytes(FORMS["old.pth"](harm))
-    arguments: list[str | Path] = [
-        "uda",
-        "--source",
-        others,
-        "--target",
-        people,
-        "--config",
-        settings(tmp_path),
-        "--quiet",
-    ]
-    result = command(*arguments, "--output", tmp_path / "run", "--source-checkpoint", tmp_path / "weights.pth")
+    sets = ("--source", others, "--target", people)
+    result = command("uda", *sets, *quick(tmp_path), "--source-checkpoint", tmp_path / "weights.pth")
     refused(result, "posix.mkdir")
 
 
 def test_list_by_command(tmp_path: Path, people: Path, harm: Harm) -> None:
     (tmp_path / "list.pkl").write_bytes(pickle.dumps(["a.jpg", harm]))
-    arguments: list[str | Path] = [
-        "pretrain",
-        "--data",
-        people,
-        "--config",
-        settings(tmp_path),
-        "--output",
-        tmp_path / "run",
-        "--quiet",
-    ]
-    refused(command(*arguments, "--list", tmp_path / "list.pkl"), "posix.mkdir")
+    refused(command("pretrain", "--data", people, *quick(tmp_path), "--list", tmp_path / "list.pkl"), "posix.mkdir")
 
 
 def test_resumed_run_by_command(tmp_path: Path, people: Path, harm: Harm) -> None:
@@ -359,7 +336,7 @@ def test_scores_and_runs_by_command(tmp_path: Path, people: Path, harm: Harm) ->
     assert result.exit_code == 0, result.output
     for mode in ("usl", "supervised"):
         target = "--dataset" if mode == "supervised" else "--target"
-        arguments = (mode, target, people, "--config", settings(tmp_path), "--output", tmp_path / "run", "--quiet")
+        arguments = (mode, target, people, *quick(tmp_path))
         refused(command(*arguments, "--pretrained", runs[0]), "posix.mkdir")
 
 

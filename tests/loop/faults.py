@@ -12,7 +12,24 @@ from pathlib import Path
 
 import pytest
 
+from reidkit.loop import Progress
+
 NOBODY = 65534
+
+
+class Stopping(Progress):
+    """Sends SIGTERM to this process in a step, counted over all epochs."""
+
+    def __init__(self, step: int) -> None:
+        self._left, self._training = step, False
+
+    def begin(self, stage: str, total: int, unit: str = "images") -> None:
+        self._training = unit == "steps"
+
+    def advance(self, done: int, total: int | None = None, **figures: float) -> None:
+        self._left -= self._training
+        if self._training and self._left == 0:
+            signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from reidkit.pretrain import train_pretrain
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
 from reidkit.usl import train_usl
+from tests.loop.faults import Stopping
 from tests.tiny import SETTINGS
 
 TRAIN: dict[str, Any] = {
@@ -36,21 +37,6 @@ PLACES: dict[str, tuple[Any, str]] = {
     "save": (RunFolder, "save_checkpoint"),
 }
 RANK = int(os.environ.get("RANK", "0"))
-
-
-class Stopping(Progress):
-    """Sends SIGTERM to this process in a step, counted over all epochs."""
-
-    def __init__(self, step: int) -> None:
-        self._left, self._training = step, False
-
-    def begin(self, stage: str, total: int, unit: str = "images") -> None:
-        self._training = unit == "steps"
-
-    def advance(self, done: int, total: int | None = None, **figures: float) -> None:
-        self._left -= self._training
-        if self._training and self._left == 0:
-            signal.raise_signal(signal.SIGTERM)
 
 
 def fail(folder: Path, place: str, how: str) -> None:

@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
 from lightning_fabric.loggers.logger import Logger
 
 from reidkit.cli import cli
+from reidkit.cli.options import LOGGERS
 from reidkit.errors import ConfigError, Interrupted
 from reidkit.loop import Record, RunFolder
+from reidkit.loop.config import LoggingConfig
 from reidkit.loop.events import figures_of
 from reidkit.loop.followers import NOTES, SERVICES, Followers, Service, follow, require_loggers
 from reidkit.usl import train_usl
@@ -287,3 +289,8 @@ def test_the_option_sets_the_loggers(elsewhere: Path, monkeypatch: pytest.Monkey
     assert "enough" in done.output
     assert RunFolder(elsewhere / "run").read_config().logging.loggers == ("wandb", "mlflow")
     assert CliRunner().invoke(cli, ["usl", "--logger", "paper"]).exit_code == 2
+
+
+def test_settings_option_and_services_know_the_same_names() -> None:
+    named = get_args(get_args(LoggingConfig.model_fields["loggers"].annotation)[0])
+    assert sorted(named) == sorted(SERVICES) == sorted(LOGGERS)
