@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "inference": {"loop"} | GROUND_FLOOR,
     "cli": MODES | {"reporting", "inference", "loop"} | GROUND_FLOOR,
 }
-EVERYWHERE = {"errors", "config", "__about__", "processor"}
+EVERYWHERE = {"errors", "config", "__about__", "processor", "reading"}
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists())
 
 

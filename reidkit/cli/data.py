@@ -64,14 +64,12 @@ def check(
     """
     from reidkit.cli.console import Display, show_table
     from reidkit.cli.tables import camera_table, split_table
-    from reidkit.datasets import CATALOG, check_dataset, load_dataset, write_contact_sheet
+    from reidkit.datasets import check_dataset, load_dataset, write_contact_sheet
 
     with Display() as display:
         display.begin("check", 1)
         dataset = load_dataset(name, data_root, progress=display.advance)
         facts = check_dataset(dataset, files=not quick, read=read, progress=display.advance)
-    if name not in CATALOG:  # of those, loading has said it
-        click.echo(f"{facts.name}: {facts.version}, at {facts.root}")
     show_table(split_table(facts))
     show_table(camera_table(facts))
     for kind, size in (("smallest", facts.smallest), ("largest", facts.largest)):

@@ -74,7 +74,7 @@ def cache_folder() -> Path:
 
 
 def load_dataset(target: str, data_root: Path | None = None, *, progress: Progress | None = None) -> ReIDDataset:
-    """Load a data set by name or by path.
+    """Load a data set by name or by path; which one it was, in which version and where, is logged.
 
     Args:
         target: A name of `SYNTHETIC` or `CATALOG`; a folder in one of `CUSTOM_LAYOUTS` or of plain images; a table of
@@ -85,9 +85,14 @@ def load_dataset(target: str, data_root: Path | None = None, *, progress: Progre
     Raises:
         DataError: The name is unknown, several data sets are meant by it, or the data cannot be found or read.
     """
+    dataset = _load(target, data_root or default_data_root(), progress)
+    logger.info("%s: %s, at %s", dataset.name, dataset.version, dataset.root)
+    return dataset
+
+
+def _load(target: str, data_root: Path, progress: Progress | None) -> ReIDDataset:
     if target in SYNTHETIC:
         return _load_synthetic(target, progress)
-    data_root = data_root or default_data_root()
     if target in CATALOG:
         return _load_known(CATALOG[target], data_root)
     for path in (Path(target), data_root / target):
@@ -145,9 +150,7 @@ def _load_known(entry: DatasetEntry, data_root: Path) -> ReIDDataset:
         )
     if entry.notice:
         logger.warning("%s", entry.notice)
-    dataset = found[0].layout.load(found[0].root, entry.name)
-    logger.info("%s: %s, at %s", dataset.name, dataset.version, dataset.root)
-    return dataset
+    return found[0].layout.load(found[0].root, entry.name)
 
 
 def _load_synthetic(name: str, progress: Progress | None) -> ReIDDataset:

@@ -16,7 +16,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ from reidkit.datasets.images import Progress, StoredImages, read_images, unreada
 from reidkit.datasets.lmdb import entry_status
 from reidkit.datasets.streaming import hold_images, stream_images
 from reidkit.errors import DataError
+from reidkit.reading import NotAFileError, open_file
 
 __all__ = ["DEFAULT_BUDGET", "StoreRecord", "evict", "list_stores", "open_images"]
 
@@ -89,6 +89,9 @@ class _Index(BaseModel):
 
 class _DamagedError(Exception):
     """A store is not what its index says."""
+
+
+_UNUSABLE = (FileNotFoundError, NotAFileError, _DamagedError)
 
 
 def open_images(
@@ -217,13 +220,13 @@ def _open_or_build(
     entry: Path, label: str, size: tuple[int, int], needed: int, limit: int, read: _Read
 ) -> StoredImages | None:
     """The store, or None where there is no room for it."""
-    with suppress(FileNotFoundError, _DamagedError):
+    with suppress(*_UNUSABLE):
         return _open(entry, size, needed)
     entry.parent.mkdir(parents=True, exist_ok=True)
     with _lock(entry, label):
         try:
             return _open(entry, size, needed)  # another process has built it meanwhile
-        except (FileNotFoundError, _DamagedError) as error:
+        except _UNUSABLE as error:
             if entry.exists():
                 logger.warning("the stored images in %s are damaged: %s; they are decoded anew", entry, error)
         for leftover in (entry, entry.with_suffix(_BUILDING)):
@@ -255,12 +258,12 @@ def _open(entry: Path, size: tuple[int, int], needed: int) -> StoredImages:
 
     Raises:
         FileNotFoundError: There is none.
-        _DamagedError: It is damaged.
+        NotAFileError, _DamagedError: It is damaged.
     """
     index = _read_index(entry)
     if index.size != size or 3 * size[0] * size[1] * index.images != needed:
         raise _DamagedError(f"it is of {index.images:,} images of {index.size[0]:,}x{index.size[1]:,}")
-    with _open_file(entry / "pixels.bin") as file:
+    with open_file(entry / "pixels.bin") as file:
         # The mapping holds a duplicate of the descriptor, and with it this lock.
         with suppress(OSError):  # some file systems know no locks
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -291,19 +294,10 @@ def _open(entry: Path, size: tuple[int, int], needed: int) -> StoredImages:
 
 def _read_index(entry: Path) -> _Index:
     try:
-        with _open_file(entry / "index.json") as file:
+        with open_file(entry / "index.json") as file:
             return _Index.model_validate_json(file.read())
     except ValueError as error:
         raise _DamagedError(f"index.json cannot be read: {error}") from None
-
-
-def _open_file(path: Path) -> BinaryIO:
-    """Open a file of a store; a pipe of its name would be waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _DamagedError(f"{path.name} is no file")
-    return open(descriptor, "rb")
 
 
 def _text(said: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reidkit.datasets import Split
 from reidkit.errors import DataError
 from reidkit.loop import atomic_write
-from reidkit.loop.reading import read_file
+from reidkit.reading import read_file
 
 __all__ = ["Calibration", "fit_calibration", "read_calibration", "write_calibration"]
 

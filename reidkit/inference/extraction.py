@@ -19,7 +19,7 @@ from reidkit.inference.output import check_output, write_features
 from reidkit.inference.pictures import printable
 from reidkit.loop import Progress, atomic_write
 from reidkit.loop.locking import sole_writer
-from reidkit.loop.reading import open_file, read_file
+from reidkit.reading import open_file, read_file
 
 __all__ = ["Extraction", "extract_to_file"]
 

@@ -16,7 +16,7 @@ from reidkit.inference.embedder import Embedder
 from reidkit.inference.pictures import printable
 from reidkit.loop import Progress, atomic_write
 from reidkit.loop.locking import sole_writer
-from reidkit.loop.reading import open_file, read_file
+from reidkit.reading import open_file, read_file
 
 __all__ = ["GalleryIndex", "GalleryUpdate", "is_index"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reidkit.datasets.table import read_parquet
 from reidkit.errors import DataError
 from reidkit.loop.files import atomic_write
-from reidkit.loop.reading import open_file
+from reidkit.reading import open_file
 
 __all__ = [
     "RUN_FEATURES",

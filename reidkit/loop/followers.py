@@ -19,7 +19,7 @@ from reidkit.errors import ConfigError
 from reidkit.loop.config import RunConfig
 from reidkit.loop.events import figures_of
 from reidkit.loop.files import atomic_write
-from reidkit.loop.reading import read_file
+from reidkit.reading import read_file
 
 __all__ = ["NOTES", "SERVICES", "Followers", "Service", "follow", "require_loggers"]
 

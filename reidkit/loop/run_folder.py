@@ -25,8 +25,8 @@ from reidkit.loop.events import append_picture, append_scalars, event_path, figu
 from reidkit.loop.feature_files import RUN_FEATURES, read_arrays
 from reidkit.loop.files import atomic_write, is_leftover, remove_leftovers, unwritable
 from reidkit.loop.locking import LOCK_NAME, FolderLock, hold
-from reidkit.loop.reading import read_file
 from reidkit.loop.recipes import resolve_config
+from reidkit.reading import read_file
 
 __all__ = ["RunFolder", "environment", "latest_run_path", "new_run_path"]
 

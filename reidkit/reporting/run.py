@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import RunError
+from reidkit.reading import read_file
 from reidkit.reporting.wording import count
 
 __all__ = ["Clustering", "Epoch", "Run", "read_run"]
@@ -116,8 +117,6 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:
-    from reidkit.loop.reading import read_file  # the loop's room loads torch
-
     try:
         table = parse(read_file(path).decode())
     except OSError:
@@ -134,8 +133,6 @@ def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> di
 
 def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
     """The lines of metrics.jsonl; of two lines about one epoch the later counts."""
-    from reidkit.loop.reading import read_file  # the loop's room loads torch
-
     try:
         lines = read_file(path).splitlines()
     except OSError:

@@ -27,7 +27,7 @@ from reidkit.inference.calibration import read_calibration
 from reidkit.inference.gallery import is_index
 from reidkit.loop import RunFolder, feature_files, load_model, parse_assignment, read_toml, resolve_config
 from reidkit.loop.feature_files import read_features, read_integers
-from reidkit.loop.reading import open_file
+from reidkit.reading import open_file
 from reidkit.reporting.run import read_run
 from reidkit.reporting.thumbnails import open_picture
 from tests.fuzz.campaign import check, write_input
