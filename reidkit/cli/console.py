@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
@@ -193,9 +194,10 @@ def _closing_table(history: list[Record]) -> Table:
     if evaluated:
         rows["best"] = max(evaluated, key=lambda record: record["mAP"])
     rows["last"] = (evaluated or history)[-1]
-    table = Table(title="result")
-    for column in ("", "epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table = Table(title="result", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)  # of 80 columns at most
+    table.add_column(overflow="fold")
+    for column in ("epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, record in rows.items():
         scores = (f"{record[key]:.1f}" if key in record else "" for key in ("mAP", "rank1", "rank5", "rank10"))
         labels = (f"{record['clusters']:,}", f"{record['noise']:.1%}") if "clusters" in record else ("", "")
