@@ -213,11 +213,15 @@ def train_round(
 
         return show
 
+    seconds, began = current.record["seconds"], time.perf_counter()
+    behind = seconds.setdefault("train", 0.0)
+
     def keep(result: EpochResult) -> None:
+        seconds["train"] = round(behind + time.perf_counter() - began, 3)  # saved with a step, if it is
         history.append(result)
         after_step(result)
 
-    with timed(current.record["seconds"], "train"), enough_memory(*_need(config, stage, current)):
+    with enough_memory(*_need(config, stage, current)):
         try:
             return train_epoch(
                 machinery.fabric,

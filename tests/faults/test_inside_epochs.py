@@ -43,6 +43,18 @@ def test_sigterm_inside_an_epoch_changes_nothing(people: Path, others: Path, tmp
     assert differences(run.path, whole.path) == []
 
 
+def test_the_seconds_of_an_epoch_are_those_of_all_its_parts(people: Path, others: Path, tmp_path: Path) -> None:
+    config = config_of("usl", people, others)
+    run = tiny_run(tmp_path / "run", config)
+    with pytest.raises(Interrupted):
+        train_usl(config, run, progress=Stopping(6))
+    state = run.load_checkpoint()
+    assert state is not None
+    saved = state["partial"]["record"]["seconds"]["train"]
+    assert saved > 0
+    assert train_usl(config, run, resume=True)[2]["seconds"]["train"] > saved
+
+
 class _KilledError(BaseException):
     """Stands in for a kill."""
 
