@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import apply_crops, draw_crops
+from reidkit.datasets import ReIDDataset, apply_crops, draw_crops
 from reidkit.errors import ConfigError
 from reidkit.loop import (
     Benchmark,
@@ -66,23 +66,24 @@ def train_pretrain(
     fabric = create_fabric(config.training.device, config.training.precision)
     student = build_model(config.backbone, config.seed)
     teacher = build_model(config.backbone.model_copy(update={"drop_path": 0.0, "pretrained": ""}), config.seed)
-    images = _read_images(config, data_root, progress)
-    probe = find_dataset(config.pretrain.probe or config.data.target, config, data_root, progress)
-    benchmark = Benchmark(read_benchmark(probe, config, progress))
+    names = (config.data.target, *config.pretrain.more)
+    probe = config.pretrain.probe or config.data.target
+    found = {name: find_dataset(name, config, data_root, progress) for name in dict.fromkeys((*names, probe))}
+    images = _read_images([found[name] for name in names], config, progress)
+    benchmark = Benchmark(read_benchmark(found[probe], config, progress))
     stage = pretrain_stage(images, config, student, teacher, Team(fabric).sum)
     return alternate(fabric, teacher, [stage], benchmark, run, config, progress, resume=resume)
 
 
-def _read_images(config: RunConfig, data_root: Path | None, progress: Progress) -> ImageSet:
-    """The training images of the target and of further data sets, or those of them that a list names.
+def _read_images(datasets: list[ReIDDataset], config: RunConfig, progress: Progress) -> ImageSet:
+    """The training images of data sets, or those of them that a list names.
 
     Raises:
         ReidkitError: Data or list are unusable.
     """
     names = read_list(Path(config.pretrain.list)) if config.pretrain.list else None
     parts = []
-    for name in (config.data.target, *config.pretrain.more):
-        dataset = find_dataset(name, config, data_root, progress)
+    for dataset in datasets:
         split = dataset.train if names is None else apply_list(dataset.train, dataset.root, names)
         parts.append(
             read_split(

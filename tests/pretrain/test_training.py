@@ -1,5 +1,6 @@
 """Whole pre-trainings: the loop with a teacher as its model."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ def test_a_list_and_further_data_decide_the_images(people: Path, others: Path, t
     both = config_of(people, pretrain={"more": (str(others),)}, training={"epochs": 1})
     _, history = pretrain(tmp_path / "both", both)
     assert history[1]["clusters"] == len(load_dataset(str(people)).train) + len(load_dataset(str(others)).train)
+
+
+def test_a_data_set_is_found_once(people: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "reidkit")
+    pretrain(tmp_path / "run", config_of(people, pretrain={"more": (str(others),)}, training={"epochs": 1}))
+    found = [record.getMessage() for record in caplog.records if record.name == "reidkit.datasets.catalog"]
+    assert found == [f"{path.name}: Market-1501 layout, at {path}" for path in (people, others)]
 
 
 def test_images_without_any_label_are_enough(people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
