@@ -87,6 +87,8 @@ def test_hovering_over_the_map_shows_a_picture(browser: Any, pages: dict[str, Pa
     assert page.locator("#tip").is_hidden()
     dot = page.locator("svg.map circle").first
     dot.scroll_into_view_if_needed()
+    # The page is told of the scrolling a frame later, and hides what is shown then.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     dot.hover(force=True)
     page.locator("#tip").wait_for(state="visible")
     assert page.locator("#tip span").inner_text()
