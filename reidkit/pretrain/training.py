@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import ReIDDataset, apply_crops, draw_crops
+from reidkit.datasets import apply_crops, draw_crops
 from reidkit.errors import ConfigError
 from reidkit.loop import (
     Benchmark,
@@ -66,25 +66,26 @@ def train_pretrain(
     fabric = create_fabric(config.training.device, config.training.precision)
     student = build_model(config.backbone, config.seed)
     teacher = build_model(config.backbone.model_copy(update={"drop_path": 0.0, "pretrained": ""}), config.seed)
-    names = (config.data.target, *config.pretrain.more)
-    probe = config.pretrain.probe or config.data.target
-    found = {name: find_dataset(name, config, data_root, progress) for name in dict.fromkeys((*names, probe))}
-    images = _read_images([found[name] for name in names], config, progress)
-    benchmark = Benchmark(read_benchmark(found[probe], config, progress))
+    images, benchmark = _read_data(config, data_root, progress)
     stage = pretrain_stage(images, config, student, teacher, Team(fabric).sum)
     return alternate(fabric, teacher, [stage], benchmark, run, config, progress, resume=resume)
 
 
-def _read_images(datasets: list[ReIDDataset], config: RunConfig, progress: Progress) -> ImageSet:
-    """The training images of data sets, or those of them that a list names.
+def _read_data(config: RunConfig, data_root: Path | None, progress: Progress) -> tuple[ImageSet, Benchmark]:
+    """What is trained on, and what the teacher is evaluated by.
+
+    The images are those of the target and of further data sets, or those of them that a list names.
 
     Raises:
         ReidkitError: Data or list are unusable.
     """
-    names = read_list(Path(config.pretrain.list)) if config.pretrain.list else None
+    listed = read_list(Path(config.pretrain.list)) if config.pretrain.list else None  # finding data takes longer
+    names = (config.data.target, *config.pretrain.more)
+    probe = config.pretrain.probe or config.data.target
+    found = {name: find_dataset(name, config, data_root, progress) for name in dict.fromkeys((*names, probe))}
     parts = []
-    for dataset in datasets:
-        split = dataset.train if names is None else apply_list(dataset.train, dataset.root, names)
+    for dataset in map(found.__getitem__, names):
+        split = dataset.train if listed is None else apply_list(dataset.train, dataset.root, listed)
         parts.append(
             read_split(
                 split,
@@ -95,7 +96,7 @@ def _read_images(datasets: list[ReIDDataset], config: RunConfig, progress: Progr
                 store_gib=config.data.store_gib,
             )
         )
-    return functools.reduce(join_images, parts)
+    return functools.reduce(join_images, parts), Benchmark(read_benchmark(found[probe], config, progress))
 
 
 def pretrain_stage(

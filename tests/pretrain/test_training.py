@@ -111,6 +111,12 @@ def test_a_data_set_is_found_once(people: Path, others: Path, tmp_path: Path, ca
     assert found == [f"{path.name}: Market-1501 layout, at {path}" for path in (people, others)]
 
 
+def test_a_list_is_read_before_data_are_looked_for(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "nowhere", pretrain={"list": str(tmp_path / "absent.txt")})
+    with pytest.raises(DataError, match=r"absent\.txt"):
+        pretrain(tmp_path / "run", config)
+
+
 def test_images_without_any_label_are_enough(people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()
