@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.demo_figures import Lines
-from reidkit.loop import Record, RunFolder, read_recipe, resolve_config
+from reidkit.runs import Record, RunFolder, read_recipe, resolve_config
 from reidkit.uda import train_uda
 
 Layers = list[dict[str, Any]]

@@ -20,21 +20,8 @@ from typing import Any
 
 from benchmarks.synthetic_honesty import histogram_scores
 from reidkit.datasets import ReIDDataset, load_dataset
-from reidkit.loop import (
-    Benchmark,
-    EpochLabels,
-    ImageSet,
-    Progress,
-    Record,
-    RunConfig,
-    RunFolder,
-    alternate,
-    build_model,
-    create_fabric,
-    read_recipe,
-    read_split,
-    resolve_config,
-)
+from reidkit.loop import Benchmark, EpochLabels, ImageSet, Progress, alternate, build_model, create_fabric, read_split
+from reidkit.runs import Record, RunConfig, RunFolder, read_recipe, resolve_config
 from reidkit.usl.training import train_usl, usl_stages
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from reidkit.loop.run_folder import environment
+from reidkit.runs.run_folder import environment
 from tests.faults.campaign import MODES, Campaign
 
 

@@ -24,9 +24,11 @@ import numpy as np
 import torch
 
 from benchmarks.pipeline import bare_extraction
-from reidkit.datasets import SyntheticConfig, load_dataset, make_synthetic
-from reidkit.loop import build_model, create_fabric, resolve_config
+from reidkit.datasets import load_dataset
+from reidkit.loop import build_model, create_fabric
 from reidkit.loop.device import place
+from reidkit.runs import resolve_config
+from reidkit.synthetic import SyntheticConfig, make_synthetic
 
 SIZE = (256, 128)
 _POLL = 0.25  # seconds

@@ -28,30 +28,22 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import (
-    SyntheticConfig,
-    augment,
-    decode_images,
-    list_stores,
-    load_dataset,
-    make_synthetic,
-    normalise,
-)
+from reidkit.datasets import augment, decode_images, list_stores, load_dataset, normalise
 from reidkit.loop import (
     ClusterContrast,
     ImageSet,
     Progress,
-    RunConfig,
     build_model,
     create_fabric,
     extract,
     instances,
     read_split,
-    resolve_config,
     train_epoch,
 )
 from reidkit.loop.device import compile_backbones, place
 from reidkit.loop.optimisation import create_optimizer
+from reidkit.runs import RunConfig, resolve_config
+from reidkit.synthetic import SyntheticConfig, make_synthetic
 
 SIZE = (256, 128)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.demo_figures import Lines
-from reidkit.loop import RunFolder, read_recipe, resolve_config
 from reidkit.loop.model import inherited_settings
 from reidkit.pretrain import train_pretrain
+from reidkit.runs import RunFolder, read_recipe, resolve_config
 from reidkit.usl import train_usl
 
 Settings = dict[str, Any]

@@ -26,11 +26,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.demo_figures import Lines
-from reidkit.datasets import SyntheticConfig, load_dataset, make_synthetic
-from reidkit.loop import RunFolder, create_fabric, load_model, read_recipe, resolve_config
+from reidkit.datasets import load_dataset
+from reidkit.loop import create_fabric, load_model
 from reidkit.loop.model import inherited_settings
 from reidkit.pretrain import select_images, train_pretrain
+from reidkit.runs import RunFolder, read_recipe, resolve_config
 from reidkit.supervised import train_supervised
+from reidkit.synthetic import SyntheticConfig, make_synthetic
 
 Settings = dict[str, Any]
 

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 from sklearn.metrics import average_precision_score
 
-from reidkit.datasets.synthetic import SyntheticConfig, make_synthetic
+from reidkit.synthetic import SyntheticConfig, make_synthetic
 
 Images = NDArray[np.uint8]
 Array = NDArray[np.float64]

@@ -21,7 +21,7 @@ import doors
 
 from reidkit.cli import cli
 from reidkit.datasets import CATALOG, SYNTHETIC
-from reidkit.loop import RunConfig, list_recipes, read_recipe
+from reidkit.runs import RunConfig, list_recipes, read_recipe
 
 _MARK = re.compile(r"^<!-- generated: (\w+)(?: ([\w.]+))? -->$", re.MULTILINE)
 _PUBLISHED = re.compile(r"mAP ([\d.]+), Rank-1 ([\d.]+)")

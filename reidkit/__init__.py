@@ -12,7 +12,7 @@ from reidkit.__about__ import __version__
 
 if TYPE_CHECKING:
     from reidkit.inference import Embedder
-    from reidkit.loop.config import Precision
+    from reidkit.runs import Precision
 
 __all__ = ["__version__", "load"]
 

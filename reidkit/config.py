@@ -1,6 +1,6 @@
 """The base of every settings class: frozen, strict about names, each field documented.
 
-A room's settings lie in that room (`reidkit.clustering.config`, ...); `reidkit.loop.config` joins them into one run's
+A room's settings lie in that room (`reidkit.clustering.config`, ...); `reidkit.runs.config` joins them into one run's
 configuration. Functions receive values, never a whole configuration.
 """
 

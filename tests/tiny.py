@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from reidkit.datasets import SyntheticConfig, make_synthetic
-from reidkit.loop import RunConfig, RunFolder, resolve_config
+from reidkit.runs import RunConfig, RunFolder, resolve_config
+from reidkit.synthetic import SyntheticConfig, make_synthetic
 
 SETTINGS: dict[str, Any] = {
     "recipe": {"name": "test"},

@@ -9,6 +9,7 @@ from reidkit.backbones.domains import merge_domains, source_statistics, split_do
 from reidkit.backbones.embedding import EmbeddingModel, Embeddings
 from reidkit.backbones.factory import create_backbone, is_published
 from reidkit.backbones.formats import (
+    NECK,
     Architecture,
     check_settings,
     infer_architecture,
@@ -19,8 +20,10 @@ from reidkit.backbones.pooling import GeM
 from reidkit.backbones.positions import resize_position_embedding
 from reidkit.backbones.synchronised import synchronise_norms
 from reidkit.backbones.views import embed_views
+from reidkit.backbones.vit import is_own_vit
 
 __all__ = [
+    "NECK",
     "Architecture",
     "BackboneConfig",
     "EmbeddingModel",
@@ -31,6 +34,7 @@ __all__ = [
     "create_backbone",
     "embed_views",
     "infer_architecture",
+    "is_own_vit",
     "is_published",
     "load_weights",
     "merge_domains",

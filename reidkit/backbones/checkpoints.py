@@ -14,14 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reidkit.backbones.embedding import EmbeddingModel
-from reidkit.backbones.formats import (
-    NECK,
-    Layout,
-    StoredWeights,
-    infer_architecture,
-    is_skipped,
-    split_checkpoint,
-)
+from reidkit.backbones.formats import NECK, Layout, StoredWeights, infer_architecture, is_skipped, split_checkpoint
 from reidkit.backbones.pickles import STAND_INS
 from reidkit.backbones.positions import resize_position_embedding
 from reidkit.errors import CheckpointError

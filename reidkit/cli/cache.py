@@ -25,8 +25,7 @@ def cache(clear: bool, keys: tuple[str, ...], older_than: float | None, keep: fl
 
     Of several conditions all must hold. What is removed is decoded again when it is needed.
     """
-    from reidkit.datasets import cache_folder
-    from reidkit.datasets.store import evict, list_stores
+    from reidkit.datasets import cache_folder, evict, list_stores
 
     folder = cache_folder() / "images"
     conditions = bool(keys) or older_than is not None or keep is not None
@@ -57,7 +56,7 @@ def _show(folder: Path) -> None:
     from rich.table import Table
 
     from reidkit.cli.console import show_table
-    from reidkit.datasets.store import list_stores
+    from reidkit.datasets import list_stores
 
     stores = list_stores(folder)
     if not stores:

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from scipy.sparse import csr_array
 
-    from reidkit.clustering.quality import SizeBin
-    from reidkit.clustering.suggestion import EpsSuggestion
-    from reidkit.loop.feature_files import FeatureFile
+    from reidkit.clustering import EpsSuggestion, SizeBin
+    from reidkit.storage import FeatureFile
 
 __all__ = ["cluster"]
 
@@ -112,8 +111,8 @@ def cluster(
 
     FEATURES is a .npy, .npz, .parquet or .safetensors file, or the folder of a finished run.
     """
-    from reidkit.loop.device import resolve_device
-    from reidkit.loop.feature_files import check_writable, write_labels
+    from reidkit.loop import resolve_device
+    from reidkit.storage import check_writable, write_labels
 
     typed = _Options(**options, device=resolve_device(device or "auto"))
     _check(typed, output, suggest)
@@ -137,7 +136,7 @@ def cluster(
 
 def _check(typed: _Options, output: Path | None, suggest: bool) -> None:
     """Refuse what cannot work before any file is read."""
-    from reidkit.clustering.checks import check_count, check_distance, check_neighbourhood
+    from reidkit.clustering import check_count, check_distance, check_neighbourhood
 
     if output is None and not suggest:
         raise click.UsageError("there is nothing to do: name a file for the labels with -o, or ask for --suggest")
@@ -153,7 +152,7 @@ def _check(typed: _Options, output: Path | None, suggest: bool) -> None:
 
 
 def _read(features: Path, cameras: Path | None, identities: Path | None) -> "FeatureFile":
-    from reidkit.loop.feature_files import read_features, read_integers
+    from reidkit.storage import read_features, read_integers
 
     given = read_features(features)
     if cameras is not None:
@@ -165,8 +164,7 @@ def _read(features: Path, cameras: Path | None, identities: Path | None) -> "Fea
 
 def _dbscan(given: "FeatureFile", typed: _Options, plot: Path | None) -> _Found:
     """DBSCAN at the eps that was typed, else suggested, else usual."""
-    from reidkit.clustering import ClusteringConfig, dbscan
-    from reidkit.clustering.suggestion import EPS_TRIALS
+    from reidkit.clustering import EPS_TRIALS, ClusteringConfig, dbscan
 
     eps = ClusteringConfig().eps if typed.eps is None else typed.eps
     reach = eps if plot is None else max(EPS_TRIALS[-1], eps)
@@ -209,9 +207,9 @@ def _graph(given: "FeatureFile", typed: _Options, reach: float) -> "csr_array[np
 def _suggest(graph: "csr_array[np.float32, tuple[int, int]]", typed: _Options, plot: Path) -> float:
     """Show which eps to take and why; return the one that was typed, otherwise the suggested one."""
     from reidkit.cli.console import show_table
-    from reidkit.clustering.suggestion import suggest_eps
+    from reidkit.clustering import suggest_eps
     from reidkit.errors import ClusteringError
-    from reidkit.reporting.suggestion import plot_suggestion
+    from reidkit.reporting import plot_suggestion
 
     with _stage("suggestion"):
         suggestion = suggest_eps(graph, min_samples=typed.min_samples, threads=typed.threads)
@@ -237,7 +235,7 @@ def _show_quality(found: _Found, given: "FeatureFile", threads: int | None) -> N
     from rich.table import Table
 
     from reidkit.cli.console import show_table
-    from reidkit.clustering.quality import camera_mix, cluster_sizes, identity_agreement, silhouette, size_histogram
+    from reidkit.clustering import camera_mix, cluster_sizes, identity_agreement, silhouette, size_histogram
 
     counts = cluster_sizes(found.labels)
     rows = {

@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from reidkit.loop import Progress, Record
-from reidkit.loop.files import unwritable
+from reidkit.loop import Progress
+from reidkit.runs import Record
+from reidkit.storage import unwritable
 
 __all__ = ["Display", "log_to"]
 

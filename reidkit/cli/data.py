@@ -23,7 +23,7 @@ def data() -> None:
 def list_all(data_root: Path | None) -> None:
     """The data sets known by name, and which of them are at hand."""
     from reidkit.cli.console import show_table
-    from reidkit.cli.tables import catalog_table, missing_sets
+    from reidkit.cli.console_tables import catalog_table, missing_sets
 
     show_table(catalog_table(data_root))
     for line in missing_sets(data_root):
@@ -63,7 +63,7 @@ def check(
     without a match, people or images of the test that are trained on, files that cannot be read.
     """
     from reidkit.cli.console import Display, show_table
-    from reidkit.cli.tables import camera_table, split_table
+    from reidkit.cli.console_tables import camera_table, split_table
     from reidkit.datasets import check_dataset, load_dataset, write_contact_sheet
 
     with Display() as display:
@@ -107,7 +107,8 @@ Examples:
 def make(folder: Path, **options: Any) -> None:
     """Generate pedestrians in Market-1501 layout."""
     from reidkit.cli.console import Display
-    from reidkit.datasets import make_synthetic, synthetic_config
+    from reidkit.datasets import synthetic_config
+    from reidkit.synthetic import make_synthetic
 
     config = synthetic_config({name: value for name, value in options.items() if value is not None})
     with Display() as display:

@@ -44,7 +44,7 @@ def doctor(ctx: click.Context, data_root: Path | None, as_json: bool) -> None:
 
     The exit code is 1 if something is wrong that training will meet.
     """
-    from reidkit.loop.run_folder import environment
+    from reidkit.runs import environment
 
     findings = list(_examine(data_root))
     facts = {**environment(), "findings": [finding._asdict() for finding in findings]}
@@ -92,8 +92,8 @@ def _devices() -> Iterator[_Finding]:
     """Devices, their memory, and the precision that `auto` would choose."""
     import torch
 
-    from reidkit.loop.device import resolve_precision
-    from reidkit.processor import cpu_has_bf16
+    from reidkit.cpu import cpu_has_bf16
+    from reidkit.loop import resolve_precision
 
     cores = len(os.sched_getaffinity(0))
     bf16 = "multiplies bf16 in hardware" if cpu_has_bf16() else "has no bf16 in hardware"

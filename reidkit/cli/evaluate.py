@@ -12,7 +12,7 @@ import click
 from reidkit.cli.options import PRECISIONS, data_root_option, device_option
 
 if TYPE_CHECKING:
-    from reidkit.loop.scoring import Evaluation
+    from reidkit.loop import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -54,9 +54,9 @@ def evaluate(
     feature before the BN neck, those of unsupervised training with that after it.
     """
     from reidkit.cli.console import Display, show_table
-    from reidkit.cli.tables import scores_table
+    from reidkit.cli.console_tables import scores_table
     from reidkit.loop import create_fabric, evaluate_on, load_model
-    from reidkit.loop.feature_files import check_writable
+    from reidkit.storage import check_writable
 
     if json_file is not None and json_file == csv_file:
         raise click.UsageError(f"--json and --csv both name {json_file}; give each a file of its own")
@@ -89,7 +89,7 @@ def _rows(checkpoint: Path, evaluations: Sequence["Evaluation"]) -> list[dict[st
 
 
 def _write(rows: list[dict[str, Any]], json_file: Path | None, csv_file: Path | None) -> None:
-    from reidkit.loop import atomic_write
+    from reidkit.storage import atomic_write
 
     if json_file is not None:
         with atomic_write(json_file) as file:

@@ -53,7 +53,7 @@ def export(
     name; where a feature differs by more than 1e-4 there is no file, but an error.
     """
     from reidkit.cli.console import Display
-    from reidkit.inference.export import BATCH_SIZES, export_checkpoint
+    from reidkit.export import BATCH_SIZES, export_checkpoint
 
     with Display():
         done = export_checkpoint(

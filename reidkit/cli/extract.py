@@ -58,9 +58,8 @@ def extract(
     a data set, a name or a folder. The same command, typed again after an interruption, goes on where it stopped.
     """
     from reidkit.cli.console import Display
-    from reidkit.inference import extract_to_file, find_images, load
-    from reidkit.inference.output import check_output
-    from reidkit.inference.sources import SPLITS
+    from reidkit.inference import SPLITS, extract_to_file, find_images, load
+    from reidkit.storage import check_output
 
     check_output(output)
     with Display() as display:

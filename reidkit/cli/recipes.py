@@ -16,7 +16,7 @@ def list_all() -> None:
     from rich.table import Table
 
     from reidkit.cli.console import show_table
-    from reidkit.loop import list_recipes, read_recipe
+    from reidkit.runs import list_recipes, read_recipe
 
     table = Table("recipe", "for", "expected")
     table.columns[0].no_wrap = True  # a name that is broken cannot be copied
@@ -30,7 +30,6 @@ def list_all() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Every setting of a recipe with its meaning, unit and source; the output is a file for --config."""
-    from reidkit.loop import read_recipe, resolve_config
-    from reidkit.loop.recipes import describe_config
+    from reidkit.runs import describe_config, read_recipe, resolve_config
 
     click.echo(describe_config(resolve_config([read_recipe(name)])))

@@ -13,22 +13,22 @@ import click
 from reidkit.cli.console import Display, log_to
 from reidkit.cli.options import settings_of
 from reidkit.errors import ConfigError, Interrupted, RunError
-from reidkit.loop import (
-    Progress,
+from reidkit.loop import Progress, inherited_settings
+from reidkit.reporting import write_report
+from reidkit.runs import (
     Record,
     RunConfig,
     RunFolder,
     default_recipe,
+    latest_run_path,
+    new_run_path,
     parse_assignment,
     read_recipe,
     read_toml,
+    require_loggers,
     resolve_config,
+    terminable,
 )
-from reidkit.loop.followers import require_loggers
-from reidkit.loop.interruption import terminable
-from reidkit.loop.model import inherited_settings
-from reidkit.loop.run_folder import latest_run_path, new_run_path
-from reidkit.reporting import write_report
 
 __all__ = ["run_training"]
 

@@ -85,7 +85,7 @@ def search(
     """
     from reidkit.cli.console import Display, show_table
     from reidkit.inference import find_images, load, search_gallery, write_search_page
-    from reidkit.loop.feature_files import check_writable
+    from reidkit.storage import check_writable
 
     for path in (html_file, json_file):
         if path is not None:
@@ -114,8 +114,7 @@ def _open(
     import os
 
     from reidkit.datasets import cache_folder
-    from reidkit.inference import GalleryIndex
-    from reidkit.inference.gallery import is_index
+    from reidkit.inference import GalleryIndex, is_index
 
     if is_index(gallery):
         if folder is not None:
@@ -139,8 +138,7 @@ def _calibration(
     """The calibration that is kept with the index, after fitting it where that was asked for."""
     import numpy as np
 
-    from reidkit.inference import find_images, fit_calibration
-    from reidkit.inference.calibration import read_calibration, write_calibration
+    from reidkit.inference import find_images, fit_calibration, read_calibration, write_calibration
 
     if dataset is not None:
         images = find_images([dataset], data_root=data_root)
@@ -161,7 +159,7 @@ def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Pa
     from rich.table import Table
     from rich.text import Text
 
-    from reidkit.inference.pictures import printable
+    from reidkit.inference import printable
 
     matches = [match for ranked in found for match in ranked]
     calibrated = any(match.probability is not None for match in matches)
@@ -185,7 +183,7 @@ def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Pa
 
 
 def _write_json(path: Path, queries: Sequence[Path], found: Sequence[Sequence["Match"]]) -> None:
-    from reidkit.loop import atomic_write
+    from reidkit.storage import atomic_write
 
     rows = [
         {"query": str(query), "matches": [{**match._asdict(), "path": str(match.path)} for match in ranked]}

@@ -10,7 +10,7 @@ from reidkit.cli.options import PRECISIONS, data_root_option, device_option
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from reidkit.pretrain.selection import Selection
+    from reidkit.pretrain import Selection
 
 __all__ = ["select"]
 
@@ -97,9 +97,8 @@ def select(
     from reidkit.cli.console import Display
     from reidkit.datasets import load_dataset
     from reidkit.loop import create_fabric, load_model
-    from reidkit.loop.feature_files import check_writable
-    from reidkit.pretrain.lists import data_folder, relative_names
-    from reidkit.pretrain.selection import select_images
+    from reidkit.pretrain import data_folder, relative_names, select_images
+    from reidkit.storage import check_writable
 
     table = scores or output.with_suffix(".parquet")
     pictures = plots or output.with_name(f"{output.stem}-plots")

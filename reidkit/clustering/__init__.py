@@ -3,6 +3,7 @@
 Works on plain arrays of any embeddings; needs no model and no data set of this package.
 """
 
+from reidkit.clustering.checks import check_count, check_distance, check_neighbourhood
 from reidkit.clustering.config import ClusteringConfig
 from reidkit.clustering.dbscan import dbscan
 from reidkit.clustering.estimators import JaccardDBSCAN, JaccardHDBSCAN, create_clusterer
@@ -10,19 +11,28 @@ from reidkit.clustering.hdbscan import hdbscan
 from reidkit.clustering.jaccard import jaccard_graph
 from reidkit.clustering.neighbours import nearest_neighbours
 from reidkit.clustering.quality import (
+    SizeBin,
     camera_mix,
     cluster_sizes,
     clustering_record,
     identity_agreement,
     silhouette,
+    size_histogram,
     stability,
 )
+from reidkit.clustering.suggestion import EPS_TRIALS, EpsSuggestion, suggest_eps
 
 __all__ = [
+    "EPS_TRIALS",
     "ClusteringConfig",
+    "EpsSuggestion",
     "JaccardDBSCAN",
     "JaccardHDBSCAN",
+    "SizeBin",
     "camera_mix",
+    "check_count",
+    "check_distance",
+    "check_neighbourhood",
     "cluster_sizes",
     "clustering_record",
     "create_clusterer",
@@ -32,5 +42,7 @@ __all__ = [
     "jaccard_graph",
     "nearest_neighbours",
     "silhouette",
+    "size_histogram",
     "stability",
+    "suggest_eps",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering.neighbours import check_backend, search
-from reidkit.clustering.processes import Processes
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
 
 __all__ = ["camera_groups", "camera_neighbours"]
@@ -56,7 +56,7 @@ def camera_neighbours(
     backend: str,
     device: str,
     pool: Executor,
-    processes: Processes,
+    processes: ProcessGroup,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the exact nearest neighbours of every point in its own group, and among all other groups.
 
@@ -71,7 +71,7 @@ def camera_neighbours(
         backend: "auto" or "torch".
         device: torch's name of a device.
         pool: Threads for the kernels.
-        processes: Processes that share the search.
+        processes: ProcessGroup that share the search.
 
     Returns:
         (N, min(k_intra, N)) and (N, min(k_inter, N - 1)) indices, -1 where there is none.
@@ -94,4 +94,4 @@ def camera_neighbours(
     inter = search(points, k_inter + 1, backend=backend, device=device, pool=pool, groups=groups, processes=processes)[
         :, 1:
     ]
-    return processes.unite(intra), inter
+    return processes.all_reduce(intra, "max"), inter

@@ -11,8 +11,8 @@ import platform
 from importlib import import_module
 from pathlib import Path
 
-from reidkit.clustering.processes import Processes
 from reidkit.clustering.rounding import Half
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
 
 __all__ = ["available_memory", "clustering_bytes", "graph_bytes", "refuse_beyond_memory", "search_bytes"]
@@ -52,7 +52,7 @@ def search_bytes(n: int, dimension: int, k: int, *, processes: int = 1) -> int:
         n: Features, N.
         dimension: Their size, D.
         k: Neighbours, K.
-        processes: Processes that share the search: two or more hold candidates to send, received and merged.
+        processes: ProcessGroup that share the search: two or more hold candidates to send, received and merged.
     """
     candidates = 1.5 * _ENTRY * n * min(k + Half.margin, n) * (1 if processes == 1 else 3)
     workers = min(os.cpu_count() or 1, 1 + 4 * n * n // _TILE_BYTES)
@@ -92,20 +92,20 @@ def graph_bytes(n: int, entries: int, pairs: int) -> int:
     return max(2 * _ENTRY * pairs, _ENTRY * (4 * pairs + n) - 2 * _ENTRY * entries)
 
 
-def refuse_beyond_memory(need: int, *, what: str, remedy: str, processes: Processes) -> None:
+def refuse_beyond_memory(need: int, *, what: str, remedy: str, processes: ProcessGroup) -> None:
     """Refuse what the memory cannot hold, in every process of the group if it is too much for one machine of it.
 
     Args:
         need: Bytes that each process is about to allocate.
         what: What needs them, for the message.
         remedy: What the user can do, for the message.
-        processes: Processes that will all allocate as much.
+        processes: ProcessGroup that will all allocate as much.
 
     Raises:
         ClusteringError: A machine has less memory available than its processes need.
     """
     machines: dict[str, list[tuple[int, int]]] = {}
-    for machine, available, wanted in processes.exchange((platform.node(), available_memory(), need)):
+    for machine, available, wanted in processes.gather_values((platform.node(), available_memory(), need)):
         if available is not None:
             machines.setdefault(machine, []).append((available, wanted))
     for machine, told in machines.items():

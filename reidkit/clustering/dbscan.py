@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reidkit.clustering.checks import check_count, check_distance
 from reidkit.clustering.parallel import kernel
-from reidkit.clustering.rows import Rows, graph_rows
+from reidkit.clustering.sparse_rows import Rows, graph_rows
 
 __all__ = ["dbscan"]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from reidkit.clustering.checks import check_count
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.rows import Rows, graph_rows
+from reidkit.clustering.sparse_rows import Rows, graph_rows
 
 __all__ = ["core_distances", "measure_core"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reidkit.clustering.checks import check_count
 from reidkit.clustering.density import measure_core
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.rows import Rows, graph_rows
+from reidkit.clustering.sparse_rows import Rows, graph_rows
 
 __all__ = ["hdbscan"]
 

@@ -23,11 +23,11 @@ from reidkit.clustering.checks import (
     real_rows,
     unit_rows,
 )
+from reidkit.clustering.jaccard_pairs import near_pairs
 from reidkit.clustering.neighbours import fill_similarities, search
-from reidkit.clustering.overlap import near_pairs
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.processes import Processes, join_processes
-from reidkit.clustering.rows import Rows, all_rows, empty_rows, reserve
+from reidkit.clustering.sparse_rows import Rows, all_rows, empty_rows, reserve
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
 
 __all__ = ["jaccard_graph"]
@@ -122,7 +122,7 @@ def jaccard_graph(
     check_neighbourhood(k1, k2)
     check_camera_neighbourhood(k1_intra, k1_inter, k2_intra, k2_inter)
     bound = check_distance("max_distance", max_distance, zero=True)
-    processes = join_processes(group)
+    processes = ProcessGroup.of(group)
     dense = real_rows(X)
     given = None if neighbours is None else _given(neighbours, len(dense), k1)
     groups = None if cameras is None else camera_groups(cameras, len(dense))
@@ -151,7 +151,7 @@ def jaccard_graph(
     return csr_array((graph.weights, graph.indices, indptr), shape=(n, n))
 
 
-def _foresee(shape: tuple[int, ...], k1: int, k2: int, processes: Processes) -> None:
+def _foresee(shape: tuple[int, ...], k1: int, k2: int, processes: ProcessGroup) -> None:
     """Refuse what the memory cannot hold, as far as the number of features tells."""
     n, dimension = shape
     refuse_beyond_memory(
@@ -180,7 +180,7 @@ def _given(neighbours: NDArray[np.integer[Any]], n: int, k1: int) -> NDArray[np.
     return nearest
 
 
-def _encode(points: NDArray[np.float32], lists: Lists, pool: Executor, processes: Processes) -> Rows:
+def _encode(points: NDArray[np.float32], lists: Lists, pool: Executor, processes: ProcessGroup) -> Rows:
     """Steps 1 to 4: the weights V."""
     n = len(points)
     rings = Rings(lists.neighbours, np.empty_like(lists.neighbours))

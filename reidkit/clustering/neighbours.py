@@ -14,13 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.capacity import refuse_beyond_memory, search_bytes
-from reidkit.clustering.checks import check_count, real_rows, unit_rows
-from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.processes import ALONE, Processes, join_processes
-from reidkit.clustering.rounding import Single, try_half
-from reidkit.clustering.rows import Rows
-from reidkit.clustering.search import (
+from reidkit.clustering.candidates import (
     Candidates,
     empty_candidates,
     merge,
@@ -28,6 +22,12 @@ from reidkit.clustering.search import (
     search_faiss,
     search_processor,
 )
+from reidkit.clustering.capacity import refuse_beyond_memory, search_bytes
+from reidkit.clustering.checks import check_count, real_rows, unit_rows
+from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.rounding import Single, try_half
+from reidkit.clustering.sparse_rows import Rows
+from reidkit.distributed import ALONE, ProcessGroup
 from reidkit.errors import ClusteringError
 
 __all__ = ["check_backend", "fill_similarities", "nearest_neighbours", "search"]
@@ -96,7 +96,7 @@ def nearest_neighbours(
             little memory, or a group whose processes do not agree.
     """
     check_count("k", k)
-    processes = join_processes(group)
+    processes = ProcessGroup.of(group)
     dense = real_rows(X)
     n, dimension = dense.shape
     refuse_beyond_memory(
@@ -119,7 +119,7 @@ def search(
     device: str,
     pool: Executor,
     groups: NDArray[np.int32] | None = None,
-    processes: Processes = ALONE,
+    processes: ProcessGroup = ALONE,
 ) -> NDArray[np.int32]:
     """Find the nearest neighbours of unit vectors, as `nearest_neighbours` describes it.
 
@@ -130,7 +130,7 @@ def search(
         device: torch's name of a device.
         pool: Threads for the kernels.
         groups: (N,) a point's neighbours, but for itself, are of other groups than its own; None: of all.
-        processes: Processes that share the search.
+        processes: ProcessGroup that share the search.
 
     Returns:
         (N, min(k, N)) indices, -1 where there are too few points of other groups.
@@ -155,13 +155,13 @@ def search(
         proposed = search_device(points, width, device, groups=groups, processes=processes)
     candidates = _merged(proposed, pool, processes)
     ranking = Ranking(np.full((n, k), -1, np.int32), np.empty(n, np.float32))
-    first, stop = processes.share(n)
+    first, stop = processes.rows(n)
     map_rows(pool, partial(rank, points, candidates.indices, ranking), stop, first=first)
     if approximate:
         _report_recall(points, ranking, first, stop)
     elif width < n:
         _settle(points, rounding.ceiling(candidates.floor), ranking, groups, pool)
-    return processes.unite(ranking.neighbours)
+    return processes.all_reduce(ranking.neighbours, "max")
 
 
 def check_backend(backend: str, device: str, groups: NDArray[np.int32] | None) -> None:
@@ -176,13 +176,13 @@ def check_backend(backend: str, device: str, groups: NDArray[np.int32] | None) -
         raise ClusteringError(f"backend={backend!r} cannot search among other cameras only; pass backend='torch'")
 
 
-def _merged(proposed: Candidates, pool: Executor, processes: Processes) -> Candidates:
+def _merged(proposed: Candidates, pool: Executor, processes: ProcessGroup) -> Candidates:
     """Unite the candidates of all processes, for the rows of this one's share; the other rows stay empty."""
     if processes.size == 1:
         return proposed
     merged = empty_candidates(*proposed.indices.shape)
-    first, stop = processes.share(len(merged.floor))
-    for other in processes.each(proposed):
+    first, stop = processes.rows(len(merged.floor))
+    for other in processes.arrays_of_each(proposed):
         map_rows(pool, partial(merge, merged, other), stop, first=first)
     return merged
 

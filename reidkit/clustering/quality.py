@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.rows import Rows, graph_rows
+from reidkit.clustering.sparse_rows import Rows, graph_rows
 from reidkit.errors import ClusteringError
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.processor import cpu_has_bf16
+from reidkit.cpu import cpu_has_bf16
 
 __all__ = ["Half", "Single", "try_half"]
 

@@ -12,19 +12,33 @@ from reidkit.datasets.catalog import (
     synthetic_config,
 )
 from reidkit.datasets.check import DatasetFacts, check_dataset
+from reidkit.datasets.cluster_sheet import draw_clusters
 from reidkit.datasets.config import AugmentationConfig, Colour, DataConfig, SamplerConfig
 from reidkit.datasets.contact_sheet import write_contact_sheet
 from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops, multi_crop
-from reidkit.datasets.images import DecodedImages, Pixels, StoredImages, decode_images, iterate_images
+from reidkit.datasets.image_folder import load_plain
+from reidkit.datasets.images import (
+    IMAGE_FORMATS,
+    IMAGE_SUFFIXES,
+    DecodedImages,
+    Pixels,
+    StoredImages,
+    decode_images,
+    iterate_images,
+)
+from reidkit.datasets.lmdb import open_entry
 from reidkit.datasets.sampler import sample_batches
-from reidkit.datasets.splits import ReIDDataset, Split
+from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, Split
 from reidkit.datasets.store import StoreRecord, evict, list_stores, open_images
 from reidkit.datasets.streaming import StreamedImages, prefetch
-from reidkit.datasets.synthetic import SyntheticConfig, make_synthetic
 
 __all__ = [
     "CATALOG",
+    "IMAGE_FORMATS",
+    "IMAGE_SUFFIXES",
+    "JUNK",
     "SYNTHETIC",
+    "UNKNOWN",
     "AugmentationConfig",
     "Colour",
     "CropConfig",
@@ -38,7 +52,6 @@ __all__ = [
     "StoreRecord",
     "StoredImages",
     "StreamedImages",
-    "SyntheticConfig",
     "apply_augmentation",
     "apply_crops",
     "augment",
@@ -47,6 +60,7 @@ __all__ = [
     "decode_images",
     "default_data_root",
     "draw_augmentation",
+    "draw_clusters",
     "draw_crops",
     "evict",
     "find_root",
@@ -54,9 +68,10 @@ __all__ = [
     "iterate_images",
     "list_stores",
     "load_dataset",
-    "make_synthetic",
+    "load_plain",
     "multi_crop",
     "normalise",
+    "open_entry",
     "open_images",
     "prefetch",
     "sample_batches",

@@ -12,13 +12,13 @@ import platformdirs
 from pydantic import ValidationError
 
 from reidkit.datasets.benchmarks import CATALOG, CUSTOM_LAYOUTS, DatasetEntry, Layout
+from reidkit.datasets.image_folder import is_folder, is_hidden, load_plain
 from reidkit.datasets.lmdb import DATABASE_KINDS, load_lmdb
 from reidkit.datasets.market import load_market
-from reidkit.datasets.plain import is_folder, is_hidden, load_plain
 from reidkit.datasets.splits import ReIDDataset
-from reidkit.datasets.synthetic import FORMAT, SyntheticConfig, make_synthetic
 from reidkit.datasets.table import TABLE_KINDS, load_table
 from reidkit.errors import ConfigError, DataError
+from reidkit.synthetic import FORMAT, SyntheticConfig, make_synthetic
 
 __all__ = [
     "SYNTHETIC",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reidkit.datasets.benchmarks import CATALOG
-from reidkit.datasets.file_facts import FileFacts, inspect_files
+from reidkit.datasets.file_checks import FileFacts, inspect_files
 from reidkit.datasets.images import iterate_images
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 

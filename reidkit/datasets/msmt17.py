@@ -4,8 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from reidkit.datasets.image_folder import is_folder
 from reidkit.datasets.lists import read_list, require_files
-from reidkit.datasets.plain import is_folder
 from reidkit.datasets.splits import ReIDDataset, make_split
 from reidkit.errors import DataError
 

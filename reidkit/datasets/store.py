@@ -34,7 +34,7 @@ from reidkit.datasets.images import Progress, StoredImages, read_images, unreada
 from reidkit.datasets.lmdb import entry_status
 from reidkit.datasets.streaming import hold_images, stream_images
 from reidkit.errors import DataError
-from reidkit.reading import NotAFileError, open_file
+from reidkit.storage import NotAFileError, open_file
 
 __all__ = ["DEFAULT_BUDGET", "StoreRecord", "evict", "list_stores", "open_images"]
 

@@ -1,6 +1,5 @@
 """Custom data as a table: a row per image."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ from numpy.typing import NDArray
 from reidkit.datasets.lists import require_files
 from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, make_split
 from reidkit.errors import DataError
+from reidkit.storage import read_parquet
 
-__all__ = ["TABLE_KINDS", "load_table", "read_parquet"]
+__all__ = ["TABLE_KINDS", "load_table"]
 
 TABLE_KINDS = {".csv": "CSV table", ".parquet": "Parquet table"}
 """Suffix, in lower case -> kind of table."""
 
-_VALUES, _VALUES_PER_BYTE = 2**24, 8  # a Parquet file that promises more is taken for a bomb
-_TEXT, _TEXT_PER_BYTE = 2**28, 64  # bytes, likewise
 _SPLITS = ("train", "query", "gallery")
 _COLUMNS = (
     "a table needs the columns path and split (train, query or gallery), and may have identity and camera (numbers or "
@@ -59,44 +57,6 @@ def load_table(table: Path, name: str) -> ReIDDataset:
             rows[split].append(entry)
     train, query, gallery = (make_split(rows[split], relabel=split == "train") for split in _SPLITS)
     return ReIDDataset(name, table, TABLE_KINDS[table.suffix.lower()], train, query, gallery)
-
-
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
-    """A Parquet file as a table of pyarrow's; text columns are dictionaries where they are so in the file.
-
-    Repetition costs next to nothing in a file: what it would unfold to is held against its size before it is read.
-
-    Args:
-        path: The file.
-        columns: Which ones; None is all.
-
-    Raises:
-        DataError: The file promises more than fits its size.
-        OSError, pyarrow.ArrowException: It is missing or damaged.
-    """
-    import pyarrow as pa
-    from pyarrow import compute, parquet
-
-    size = path.stat().st_size
-    with parquet.ParquetFile(path) as file:
-        schema, metadata = file.schema_arrow, file.metadata
-        # Not the columns' own metadata, on some of which pyarrow ends the process.
-        promised = metadata.num_rows * metadata.num_columns
-        if promised > max(_VALUES, _VALUES_PER_BYTE * size):
-            raise DataError(
-                f"{path} promises {promised:,} values in {metadata.num_rows:,} rows, and has {size:,} bytes; write it "
-                "anew, without compression if that is meant"
-            )
-        kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
-        text = [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
-    with parquet.ParquetFile(path, read_dictionary=text) as file:
-        table = file.read(columns=None if columns is None else list(columns))
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        chunks = [chunk for chunk in column.chunks if pa.types.is_dictionary(chunk.type) and len(chunk.dictionary)]
-        lengths = (compute.take(compute.binary_length(chunk.dictionary), chunk.indices) for chunk in chunks)
-        if sum(compute.sum(each).as_py() or 0 for each in lengths) > max(_TEXT, _TEXT_PER_BYTE * size):
-            raise DataError(f"{path} repeats long texts in the column {name!r} beyond all proportion; write it anew")
-    return table
 
 
 def _read_columns(table: Path) -> dict[str, list[str]]:

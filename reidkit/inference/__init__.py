@@ -1,14 +1,16 @@
 """What a trained model is used for: features of any images, and the search for images like a query."""
 
-from reidkit.inference.calibration import Calibration, fit_calibration
+from reidkit.inference.calibration import Calibration, fit_calibration, read_calibration, write_calibration
 from reidkit.inference.embedder import Embedder, load
 from reidkit.inference.extraction import Extraction, extract_to_file
-from reidkit.inference.gallery import GalleryIndex, GalleryUpdate
-from reidkit.inference.page import write_search_page
-from reidkit.inference.search import Match, search_gallery
-from reidkit.inference.sources import find_images
+from reidkit.inference.gallery_index import GalleryIndex, GalleryUpdate, is_index
+from reidkit.inference.matching import Match, search_gallery
+from reidkit.inference.pixels import printable
+from reidkit.inference.search_page import write_search_page
+from reidkit.inference.sources import SPLITS, find_images
 
 __all__ = [
+    "SPLITS",
     "Calibration",
     "Embedder",
     "Extraction",
@@ -18,7 +20,11 @@ __all__ = [
     "extract_to_file",
     "find_images",
     "fit_calibration",
+    "is_index",
     "load",
+    "printable",
+    "read_calibration",
     "search_gallery",
+    "write_calibration",
     "write_search_page",
 ]

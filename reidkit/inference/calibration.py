@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from reidkit.datasets import Split
 from reidkit.errors import DataError
-from reidkit.loop import atomic_write
-from reidkit.reading import read_file
+from reidkit.storage import atomic_write, read_file
 
 __all__ = ["Calibration", "fit_calibration", "read_calibration", "write_calibration"]
 

@@ -16,13 +16,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional
 
-from reidkit.datasets import normalise
-from reidkit.datasets.images import iterate_images
+from reidkit.datasets import iterate_images, normalise
 from reidkit.errors import ConfigError, DataError
-from reidkit.inference.pictures import Picture, is_one_picture, printable, read_pixels
-from reidkit.loop import TrainedModel, create_fabric, load_model
-from reidkit.loop.config import Precision
-from reidkit.loop.device import place, resolve_precision
+from reidkit.inference.pixels import Picture, is_one_picture, printable, read_pixels
+from reidkit.loop import TrainedModel, create_fabric, load_model, place, resolve_precision
+from reidkit.runs import Precision
 
 __all__ = ["Embedded", "Embedder", "load"]
 

@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from reidkit.datasets import Split
 from reidkit.errors import DataError, RunError
 from reidkit.inference.embedder import Embedder
-from reidkit.inference.output import check_output, write_features
-from reidkit.inference.pictures import printable
-from reidkit.loop import Progress, atomic_write
-from reidkit.loop.locking import sole_writer
-from reidkit.reading import open_file, read_file
+from reidkit.inference.pixels import printable
+from reidkit.loop import Progress
+from reidkit.storage import atomic_write, check_output, open_file, read_file, sole_writer, write_features
 
 __all__ = ["Extraction", "extract_to_file"]
 

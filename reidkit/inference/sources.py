@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.datasets import ReIDDataset, Split, load_dataset
-from reidkit.datasets.images import IMAGE_SUFFIXES
+from reidkit.datasets import IMAGE_SUFFIXES, ReIDDataset, Split, load_dataset
 from reidkit.errors import DataError
-from reidkit.inference.pictures import printable
+from reidkit.inference.pixels import printable
 
 __all__ = ["SPLITS", "find_images"]
 

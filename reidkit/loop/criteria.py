@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from reidkit.backbones import Embeddings
 from reidkit.loop.epoch import Criterion
-from reidkit.loop.pseudo_labels import EpochLabels
+from reidkit.loop.labels import EpochLabels
 from reidkit.memory import ClusterMemory, MemoryConfig, batch_contrast, batch_hard_triplet, cluster_centroids
 
 __all__ = ["BatchContrast", "ClusterContrast", "IdentityLoss", "WithTriplet", "create_classifier"]

@@ -19,9 +19,9 @@ from torch.distributed import is_torchelastic_launched
 from torch.nn.parallel import DistributedDataParallel
 
 from reidkit.backbones import EmbeddingModel
+from reidkit.cpu import cpu_has_bf16
 from reidkit.errors import ConfigError
-from reidkit.loop.config import Precision
-from reidkit.processor import cpu_has_bf16
+from reidkit.runs import Precision
 
 __all__ = ["compile_backbones", "create_fabric", "finish_together", "place", "resolve_device", "resolve_precision"]
 

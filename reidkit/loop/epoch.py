@@ -17,10 +17,10 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from reidkit.datasets import prefetch
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import TrainingError
 from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
-from reidkit.loop.team import Team
 
 __all__ = ["Criterion", "EpochResult", "NotFiniteError", "Steering", "Views", "train_epoch"]
 
@@ -140,7 +140,7 @@ def train_epoch(
     Raises:
         NotFiniteError: More losses or gradients than `skip_limit` are not finite.
     """
-    team, result, precision = Team(fabric), start, _Scaling(fabric, optimizer)
+    team, result, precision = ProcessGroup.of_fabric(fabric), start, _Scaling(fabric, optimizer)
     network.train()
     progress.begin("train", steps, "steps")
     reader = _Reader(images, labels, team, parts, halves=halves, pinned=fabric.device.type == "cuda")
@@ -158,12 +158,12 @@ def train_epoch(
                     pixels, cameras, targets = (part[name].to(fabric.device, non_blocking=True) for name in _TENSORS)
                     outputs = network(show(pixels, part["rows"].numpy()), cameras)
                     if gathered:
-                        outputs = team.gather(outputs, batch.size, halves=halves)
+                        outputs = team.gather_batch(outputs, batch.size, two_domains=halves)
                         targets = batch.labels.to(fabric.device, non_blocking=True)
                     loss = criterion(outputs, targets) * (1.0 if gathered else len(pixels) / batch.size)
                     losses.append(loss.detach().float())
                     fabric.backward(loss)
-            value, norm = _measure(torch.stack(losses) if gathered else team.sum(torch.stack(losses)), optimizer)
+            value, norm = _measure(torch.stack(losses) if gathered else team.all_reduce(torch.stack(losses)), optimizer)
             if math.isfinite(value) and (math.isfinite(norm) or precision.scaled):
                 if steering is not None:
                     precision.unscale()
@@ -197,14 +197,14 @@ class _Reader:
     """Reads this process's share of a batch, while the device works on the batch before."""
 
     def __init__(
-        self, images: ImageSet, labels: NDArray[np.int64], team: Team, parts: int, *, halves: bool, pinned: bool
+        self, images: ImageSet, labels: NDArray[np.int64], team: ProcessGroup, parts: int, *, halves: bool, pinned: bool
     ) -> None:
         self._images, self._labels, self._team = images, labels, team
         self._parts, self._halves, self._pinned = parts, halves, pinned
 
     def read(self, indices: NDArray[np.int64]) -> _Batch:
         """The images of one batch (B,)."""
-        rows = self._team.share(len(indices), halves=self._halves)
+        rows = self._team.batch_rows(len(indices), two_domains=self._halves)
         own = indices[rows]
         arrays: dict[str, NDArray[Any]] = {
             "pixels": self._images.pixels[own],

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import normalise, prefetch
-from reidkit.loop.config import RunConfig
+from reidkit.distributed import ProcessGroup
 from reidkit.loop.images import ImageSet
 from reidkit.loop.progress import Progress
-from reidkit.loop.team import Team
+from reidkit.runs import RunConfig
 
 __all__ = ["extract"]
 
@@ -56,7 +56,7 @@ def extract(
         (N, D) float32, L2-normalised.
     """
     first, last, _ = rows.indices(len(images.pixels))
-    team, count = Team(fabric), last - first
+    team, count = ProcessGroup.of_fabric(fabric), last - first
     features = np.zeros((count, model.feature_dim), dtype=np.float32)
     own = range(count * team.rank // team.size, count * (team.rank + 1) // team.size)
     mean, std = config.data.mean, config.data.std
@@ -89,7 +89,7 @@ def extract(
         if pending is not None:
             keep(*pending)
     model.train(training)
-    return team.unite(features)
+    return team.all_reduce(features)
 
 
 def _batches(images: ImageSet, first: int, rows: range, size: int, *, pinned: bool) -> Iterator[_Batch]:

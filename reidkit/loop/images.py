@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from reidkit.datasets import Pixels, ReIDDataset, Split, cache_folder, load_dataset, open_images
 from reidkit.errors import DataError
-from reidkit.loop.config import RunConfig
 from reidkit.loop.progress import Progress
+from reidkit.runs import RunConfig
 
 __all__ = ["ImageSet", "find_dataset", "join_images", "read_benchmark", "read_dataset", "read_split"]
 

@@ -19,7 +19,7 @@ from reidkit.backbones import (
     read_checkpoint,
 )
 from reidkit.errors import CheckpointError
-from reidkit.loop.config import RunConfig
+from reidkit.runs import RunConfig
 
 __all__ = ["TrainedModel", "build_model", "checkpoint_file", "inherited_settings", "load_model"]
 

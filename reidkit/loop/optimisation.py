@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn, optim
 
-from reidkit.loop.config import OptimizerConfig, ScheduleConfig
+from reidkit.runs import OptimizerConfig, ScheduleConfig
 
 __all__ = ["DECAYED", "check_moments", "create_optimizer", "learning_rate", "set_learning_rate"]
 

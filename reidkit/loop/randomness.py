@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidkit.loop.team import Team
+from reidkit.distributed import ProcessGroup
 
 __all__ = ["continue_draws", "draws_so_far", "start_draws", "streams"]
 
@@ -17,23 +17,23 @@ def streams(seed: int, epoch: int) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence([seed, epoch]).spawn(2)
 
 
-def start_draws(seed: int, epoch: int, team: Team) -> None:
+def start_draws(seed: int, epoch: int, team: ProcessGroup) -> None:
     """Seed the model's own randomness (drop path) for an epoch, other than that of every other process."""
     key = [seed, epoch, team.rank] if team.rank else [seed, epoch]
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
-def draws_so_far(team: Team, device: torch.device) -> dict[str, Tensor | None]:
+def draws_so_far(team: ProcessGroup, device: torch.device) -> dict[str, Tensor | None]:
     """The state of the model's own randomness inside an epoch: a row of bytes for each of P processes; collective."""
 
     def of_all(state: Tensor) -> Tensor:
-        return team.gather(state[None].to(device), team.size).cpu()
+        return team.gather_batch(state[None].to(device), team.size).cpu()
 
     cuda = of_all(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None
     return {"torch": of_all(torch.get_rng_state()), "cuda": cuda}
 
 
-def continue_draws(state: Mapping[str, Any], seed: int, epoch: int, team: Team, device: torch.device) -> None:
+def continue_draws(state: Mapping[str, Any], seed: int, epoch: int, team: ProcessGroup, device: torch.device) -> None:
     """Go on where `draws_so_far` was; a process or a GPU that was not there starts the draws of the epoch.
 
     Args:

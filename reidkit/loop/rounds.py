@@ -20,18 +20,17 @@ from torch.optim import Optimizer
 from reidkit.backbones import EmbeddingModel, source_statistics
 from reidkit.clustering import clustering_record
 from reidkit.datasets import apply_augmentation, draw_augmentation, sample_batches
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import TrainingError
-from reidkit.loop.config import RunConfig
 from reidkit.loop.epoch import Criterion, EpochResult, NotFiniteError, Steering, train_epoch
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
+from reidkit.loop.labels import EpochLabels, Features, watch_noise
 from reidkit.loop.optimisation import learning_rate, set_learning_rate
 from reidkit.loop.progress import Progress
-from reidkit.loop.pseudo_labels import EpochLabels, Features, watch_noise
 from reidkit.loop.randomness import continue_draws, draws_so_far, start_draws, streams
-from reidkit.loop.run_folder import Record, RunFolder
 from reidkit.loop.stages import Stage
-from reidkit.loop.team import Team
+from reidkit.runs import Record, RunConfig, RunFolder
 
 __all__ = [
     "Benchmark",
@@ -64,7 +63,7 @@ class Machinery(NamedTuple):
     """What every epoch works with."""
 
     fabric: Fabric
-    team: Team
+    team: ProcessGroup
     model: EmbeddingModel
     network: _FabricModule
     """What is trained: the model, set up by Fabric, unless the stage has a network of its own."""
@@ -88,7 +87,7 @@ class Round(NamedTuple):
     augmenting: np.random.Generator
     steering: Steering | None
 
-    def state(self, result: EpochResult, team: Team, device: torch.device) -> dict[str, Any]:
+    def state(self, result: EpochResult, team: ProcessGroup, device: torch.device) -> dict[str, Any]:
         """Tensors and plain values that `continue_round` reads; collective: each process draws its own drop path."""
         found = self.labels.found
         return {
@@ -132,7 +131,7 @@ def begin_round(machinery: Machinery, run: RunFolder, stage: Stage, epoch: int, 
         labels = _label(machinery, stage, features, epoch)
         criterion = stage.criterion(features, labels)
     seconds["label"] = round(seconds["label"] - seconds.get("extract", 0), 3)
-    if epoch == config.training.epochs and features.cache_info().currsize and team.leads:
+    if epoch == config.training.epochs and features.cache_info().currsize and team.is_main:
         run.save_features(features()[stage.source_images :], stage.train.split.since(stage.source_images))
     shown = labels.found or labels
     record: Record = {
@@ -143,11 +142,11 @@ def begin_round(machinery: Machinery, run: RunFolder, stage: Stage, epoch: int, 
         "learning_rate": rate,
         "seconds": seconds,
     }
-    if team.leads:
+    if team.is_main:
         watch_noise(
             shown, epoch, config.clustering, before=last.get("noise") if last.get("labels") == "clusters" else None
         )
-    if shown.kind == "clusters" and team.leads:
+    if shown.kind == "clusters" and team.is_main:
         record["quality"] = _quality(run, stage, shown, last)
     augmenting = np.random.default_rng(streams(config.seed, epoch)[1])
     return Round(epoch, labels, criterion, record, augmenting, _steering(stage, epoch))
@@ -293,7 +292,7 @@ def _save_bad_batch(
         after.loss - before.loss if after.steps > before.steps else math.nan for before, after in pairwise(history)
     ]
     split, labels = stage.train.split, current.labels.labels
-    if machinery.team.leads:
+    if machinery.team.is_main:
         run.save_bad_batch(indices, [split.paths[index] for index in indices], labels[indices], [*taken, math.nan])
     return f"The batch of that step, and the losses before it, are in {run.bad_batch}"
 
@@ -320,20 +319,20 @@ def _label(machinery: Machinery, stage: Stage, features: Callable[[], Features],
     team = machinery.team
     if team.size == 1:
         return stage.label(features, epoch)
-    if not team.leads:
-        told = cast(EpochLabels | None, team.tell(None))
+    if not team.is_main:
+        told = cast(EpochLabels | None, team.broadcast(None))
         if told is None:  # the labels hang on features: all take part in the extraction
             features()
-            told = team.tell(told)
+            told = team.broadcast(told)
         return cast(EpochLabels, told)
 
     @functools.cache
     def wanted() -> Features:
-        team.tell(None)
+        team.broadcast(None)
         return features()
 
     found = stage.label(wanted, epoch)
-    team.tell(found._replace(graph=None, found=found.found and found.found._replace(graph=None)))
+    team.broadcast(found._replace(graph=None, found=found.found and found.found._replace(graph=None)))
     return found
 
 

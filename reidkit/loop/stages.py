@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import AugmentationConfig
-from reidkit.loop.config import OptimizerConfig, RunConfig, ScheduleConfig
 from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, WithTriplet, create_classifier
 from reidkit.loop.epoch import Criterion, Steering
 from reidkit.loop.images import ImageSet
-from reidkit.loop.pseudo_labels import EpochLabels, FeatureSource, PseudoLabeler, ground_truth
+from reidkit.loop.labels import EpochLabels, FeatureSource, PseudoLabeler, ground_truth
+from reidkit.runs import OptimizerConfig, RunConfig, ScheduleConfig
 
 __all__ = ["Learning", "Stage", "cluster_stage", "identity_stage"]
 

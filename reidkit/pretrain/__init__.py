@@ -2,7 +2,7 @@
 
 from reidkit.pretrain.distillation import Distillation, Projections, Rates, StudentAndTeacher
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
-from reidkit.pretrain.lists import apply_list, read_list, write_list
+from reidkit.pretrain.lists import apply_list, data_folder, read_list, relative_names, write_list
 from reidkit.pretrain.schedules import cosine_schedule, learning_rate
 from reidkit.pretrain.selection import Selection, rank_images, score_images, select_images
 from reidkit.pretrain.training import pretrain_stage, train_pretrain
@@ -17,11 +17,13 @@ __all__ = [
     "apply_list",
     "clip_gradients",
     "cosine_schedule",
+    "data_folder",
     "freeze_last",
     "learning_rate",
     "pretrain_stage",
     "rank_images",
     "read_list",
+    "relative_names",
     "score_images",
     "select_images",
     "train_pretrain",

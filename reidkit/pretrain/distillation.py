@@ -12,10 +12,11 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from reidkit.backbones import EmbeddingModel, embed_views
-from reidkit.loop import DECAYED, PretrainConfig
+from reidkit.loop import DECAYED
 from reidkit.memory import DinoLoss
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
 from reidkit.pretrain.schedules import cosine_schedule, learning_rate
+from reidkit.runs import PretrainConfig
 
 __all__ = ["Distillation", "Projections", "Rates", "StudentAndTeacher"]
 

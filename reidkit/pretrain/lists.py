@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from reidkit.datasets import Split
 from reidkit.errors import DataError
-from reidkit.loop import atomic_write
-from reidkit.reading import open_file
+from reidkit.storage import atomic_write, open_file
 
 __all__ = ["apply_list", "data_folder", "read_list", "read_scores", "relative_names", "write_list", "write_scores"]
 

@@ -26,10 +26,9 @@ from torch.nn import functional
 
 from reidkit.datasets import DecodedImages, decode_images, normalise
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
-from reidkit.loop import Progress, TrainedModel, atomic_write
-from reidkit.loop.device import finish_together, place
+from reidkit.loop import Progress, TrainedModel, finish_together, place
 from reidkit.pretrain.lists import read_scores, write_list, write_scores
-from reidkit.reading import open_file, read_file
+from reidkit.storage import atomic_write, open_file, read_file
 
 __all__ = ["CHUNK", "Direction", "Selection", "rank_images", "score_images", "select_images"]
 

@@ -10,18 +10,14 @@ from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import apply_crops, draw_crops
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import ConfigError
 from reidkit.loop import (
     Benchmark,
     ImageSet,
     Learning,
-    OptimizerConfig,
     Progress,
-    Record,
-    RunConfig,
-    RunFolder,
     Stage,
-    Team,
     alternate,
     build_model,
     create_fabric,
@@ -33,6 +29,7 @@ from reidkit.loop import (
 )
 from reidkit.pretrain.distillation import Distillation, Rates, StudentAndTeacher
 from reidkit.pretrain.lists import apply_list, read_list
+from reidkit.runs import OptimizerConfig, Record, RunConfig, RunFolder
 
 __all__ = ["pretrain_stage", "train_pretrain"]
 
@@ -67,7 +64,7 @@ def train_pretrain(
     student = build_model(config.backbone, config.seed)
     teacher = build_model(config.backbone.model_copy(update={"drop_path": 0.0, "pretrained": ""}), config.seed)
     images, benchmark = _read_data(config, data_root, progress)
-    stage = pretrain_stage(images, config, student, teacher, Team(fabric).sum)
+    stage = pretrain_stage(images, config, student, teacher, ProcessGroup.of_fabric(fabric).all_reduce)
     return alternate(fabric, teacher, [stage], benchmark, run, config, progress, resume=resume)
 
 

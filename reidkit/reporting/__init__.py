@@ -2,5 +2,6 @@
 
 from reidkit.reporting.comparison import write_comparison
 from reidkit.reporting.page import write_report
+from reidkit.reporting.suggestion import plot_suggestion
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["plot_suggestion", "write_comparison", "write_report"]

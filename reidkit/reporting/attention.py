@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import DataError, ReidkitError
-from reidkit.reporting.thumbnails import Album, Thumbnail, data_uri, open_picture
+from reidkit.pages import Album, Thumbnail, data_uri, open_picture
 
 if TYPE_CHECKING:
     from reidkit.datasets import Colour  # the room loads torch
@@ -31,7 +31,7 @@ class AttentionMap(NamedTuple):
 
 def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> list[AttentionMap] | str:
     """Attention of the run's best model on 8 images at even distances; in words, why there is none."""
-    from reidkit.backbones.vit import is_own_vit  # torch
+    from reidkit.backbones import is_own_vit  # torch
     from reidkit.datasets import decode_images
     from reidkit.loop import load_model
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reidkit.errors import RunError
+from reidkit.pages import write_page
+from reidkit.reporting.epoch_tables import flatten
 from reidkit.reporting.figures import compared_curves
 from reidkit.reporting.headline import progress
-from reidkit.reporting.rendering import write_page
 from reidkit.reporting.run import Epoch, Run, read_run
-from reidkit.reporting.tables import flatten
 from reidkit.reporting.wording import duration
 
 __all__ = ["write_comparison"]
@@ -64,7 +64,7 @@ def write_comparison(run_folders: Sequence[Path], path: Path) -> Path:
     if twice is not None:
         raise RunError(f"{twice} is named twice; name every run once")
     runs = [read_run(folder) for folder in run_folders]
-    write_page(path, "comparison.html.j2", _content(runs, _names(resolved)))
+    write_page(path, "reidkit.reporting", "comparison.html.j2", _content(runs, _names(resolved)))
     return path
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from reidkit.reporting.known import Known
+from reidkit.pages import data_uri, open_picture
 from reidkit.reporting.run import Clustering
-from reidkit.reporting.thumbnails import data_uri, open_picture
+from reidkit.reporting.training_features import Known
 from reidkit.reporting.wording import count
 
 __all__ = ["FeatureMap", "make_feature_map"]

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from reidkit.reporting.charts import Bar, Series, bar_chart, line_chart
+from reidkit.pages import Bar, Series, bar_chart, line_chart
 from reidkit.reporting.run import Epoch
 from reidkit.reporting.wording import count, duration
 

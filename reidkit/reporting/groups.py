@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.reporting.known import Integers, Known
 from reidkit.reporting.run import Clustering
+from reidkit.reporting.training_features import Integers, Known
 
 __all__ = ["Clusters", "MergeSuspect", "SplitSuspect", "camera_entropy", "suspected_merges", "suspected_splits"]
 

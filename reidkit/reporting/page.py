@@ -5,18 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from reidkit.pages import Album, write_page
 from reidkit.reporting.attention import make_attention_maps
 from reidkit.reporting.cameras import camera_confusion
+from reidkit.reporting.cluster_gallery import make_groups, make_largest, make_noise
+from reidkit.reporting.epoch_tables import epoch_table, sections
 from reidkit.reporting.feature_map import make_feature_map
 from reidkit.reporting.figures import curves, shaded, size_histogram, unrecorded
-from reidkit.reporting.gallery import make_groups, make_largest, make_noise
 from reidkit.reporting.headline import headline, progress
-from reidkit.reporting.known import Known, read_known
 from reidkit.reporting.rank_lists import make_rank_lists
-from reidkit.reporting.rendering import write_page
 from reidkit.reporting.run import Clustering, Epoch, Run, read_run
-from reidkit.reporting.tables import epoch_table, sections
-from reidkit.reporting.thumbnails import Album
+from reidkit.reporting.training_features import Known, read_known
 from reidkit.reporting.wording import count
 
 __all__ = ["write_report"]
@@ -44,7 +43,7 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
     """
     run = read_run(run_folder)
     path = path or run_folder / "report.html"
-    write_page(path, "report.html.j2", _content(run))
+    write_page(path, "reidkit.reporting", "report.html.j2", _content(run))
     return path
 
 

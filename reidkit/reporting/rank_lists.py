@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reidkit.errors import RunError
-from reidkit.reporting.thumbnails import Album, Thumbnail
+from reidkit.pages import Album, Thumbnail
 
 __all__ = ["Match", "QueryList", "RankSection", "make_rank_lists"]
 
@@ -40,7 +40,7 @@ class RankSection(NamedTuple):
 
 def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
     """The rank lists that a run stored; in words, why there are none."""
-    from reidkit.loop.rankings import RANKINGS, read_rankings  # the loop's room loads torch
+    from reidkit.runs import RANKINGS, read_rankings  # the loop's room loads torch
 
     try:
         stored = read_rankings(folder)

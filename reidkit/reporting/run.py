@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import RunError
-from reidkit.reading import read_file
 from reidkit.reporting.wording import count
+from reidkit.storage import read_file
 
 __all__ = ["Clustering", "Epoch", "Run", "read_run"]
 
@@ -201,7 +201,7 @@ def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clu
 
 def _load_labels(path: Path, epoch: int) -> Clustering | str:
     """The labels, or why they cannot be had."""
-    from reidkit.loop.feature_files import read_arrays
+    from reidkit.storage import read_arrays
 
     name = f"labels/{path.name}"
     try:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reidkit.clustering.suggestion import EPS_TRIALS, EpsSuggestion
+from reidkit.clustering import EPS_TRIALS, EpsSuggestion
 from reidkit.errors import DataError
 from reidkit.reporting.wording import count, percent
 

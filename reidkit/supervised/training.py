@@ -5,9 +5,6 @@ from pathlib import Path
 from reidkit.loop import (
     Benchmark,
     Progress,
-    Record,
-    RunConfig,
-    RunFolder,
     alternate,
     build_model,
     create_fabric,
@@ -16,6 +13,7 @@ from reidkit.loop import (
     read_benchmark,
     read_dataset,
 )
+from reidkit.runs import Record, RunConfig, RunFolder
 
 __all__ = ["train_supervised"]
 

@@ -12,11 +12,11 @@ from reidkit.loop import (
     ImageSet,
     Learning,
     PseudoLabeler,
-    RunConfig,
     Stage,
     ground_truth,
     join_images,
 )
+from reidkit.runs import RunConfig
 
 __all__ = ["joint_stage"]
 

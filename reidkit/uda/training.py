@@ -11,9 +11,6 @@ from reidkit.loop import (
     Benchmark,
     ImageSet,
     Progress,
-    Record,
-    RunConfig,
-    RunFolder,
     Stage,
     alternate,
     build_model,
@@ -25,6 +22,7 @@ from reidkit.loop import (
     read_benchmark,
     read_dataset,
 )
+from reidkit.runs import Record, RunConfig, RunFolder
 from reidkit.uda.joint import joint_stage
 
 __all__ = ["train_uda", "uda_stages"]

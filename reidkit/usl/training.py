@@ -11,9 +11,6 @@ from reidkit.loop import (
     IdentityLoss,
     ImageSet,
     Progress,
-    Record,
-    RunConfig,
-    RunFolder,
     Stage,
     alternate,
     build_model,
@@ -26,6 +23,7 @@ from reidkit.loop import (
     read_benchmark,
     read_dataset,
 )
+from reidkit.runs import Record, RunConfig, RunFolder
 
 __all__ = ["train_usl", "usl_stages"]
 

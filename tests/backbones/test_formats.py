@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reidkit.backbones import (
-    EmbeddingModel,
-    create_backbone,
-    infer_architecture,
-    to_supervised_layout,
-    to_usl_layout,
-)
+from reidkit.backbones import EmbeddingModel, create_backbone, infer_architecture, to_supervised_layout, to_usl_layout
 from reidkit.backbones.formats import is_skipped, split_checkpoint
 from reidkit.errors import CheckpointError
 from tests.backbones.golden_weights import TINY, golden_keys

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from reidkit.loop.feature_files import read_features
+from reidkit.storage.feature_files import read_features
 from tests.cli.test_commands import TINY, elsewhere, reidkit
 from tests.datasets.test_images import Corrupt, corrupt_images
 from tests.inference.conftest import save_checkpoint

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from reidkit.cli import cli
 from reidkit.cli.doctor import _disk, _shared_memory
-from tests.loop.faults import powerless, public
+from tests.injected_faults import powerless, public
 
 __all__ = ["public"]
 

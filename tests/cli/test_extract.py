@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from reidkit.cli import cli
 from reidkit.inference import load
-from reidkit.loop.feature_files import read_features
+from reidkit.storage.feature_files import read_features
 from tests.inference.conftest import NAMES, draw_images, save_checkpoint
 from tests.tiny import tiny_config
 

@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from reidkit.cli import cli
 from reidkit.cli.console import log_to
 from reidkit.errors import RunError
-from reidkit.loop import Progress, Record, RunConfig, RunFolder
-from reidkit.loop.interruption import Interruption
-from tests.loop.faults import child
+from reidkit.loop import Progress
+from reidkit.runs import Record, RunConfig, RunFolder
+from reidkit.runs.interruption import Interruption
+from tests.injected_faults import child
 from tests.tiny import tiny_config
 
 Train = Callable[[RunFolder], None]

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from reidkit.clustering import search
+from reidkit.clustering import candidates as search
 from reidkit.clustering.cameras import camera_groups, camera_neighbours
-from reidkit.clustering.processes import ALONE
 from reidkit.clustering.rounding import Single
+from reidkit.distributed import ALONE
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
@@ -91,5 +91,12 @@ def test_faiss_knows_no_cameras(pool: Executor) -> None:
     points = np.eye(4, dtype=np.float32)
     with pytest.raises(ClusteringError, match="pass backend='torch'"):
         camera_neighbours(
-            points, np.arange(4, dtype=np.int32), 2, 2, backend="faiss", device="cpu", pool=pool, processes=ALONE
+            points,
+            np.arange(4, dtype=np.int32),
+            2,
+            2,
+            backend="faiss",
+            device="cpu",
+            pool=pool,
+            processes=ALONE,
         )

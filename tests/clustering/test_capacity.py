@@ -10,7 +10,7 @@ import pytest
 
 from reidkit.clustering import JaccardDBSCAN, capacity, jaccard_graph, nearest_neighbours
 from reidkit.clustering.capacity import available_memory, clustering_bytes, graph_bytes, search_bytes
-from reidkit.clustering.processes import Processes
+from reidkit.distributed import ALONE, ProcessGroup
 from reidkit.errors import ClusteringError
 from tests.clustering.conftest import Clustered
 
@@ -64,9 +64,9 @@ def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch
     told: list[Any] = [("ant", 10 * GIB, 3 * GIB), ("bee", 5 * GIB, 3 * GIB), ("bee", 4 * GIB, 3 * GIB)]
 
     def refuse() -> None:
-        capacity.refuse_beyond_memory(3 * GIB, what="it", remedy="less", processes=Processes())
+        capacity.refuse_beyond_memory(3 * GIB, what="it", remedy="less", processes=ALONE)
 
-    monkeypatch.setattr(Processes, "exchange", lambda self, value: told)
+    monkeypatch.setattr(ProcessGroup, "gather_values", lambda self, value: told)
     with pytest.raises(ClusteringError, match=r"it needs about 6.0 GiB of memory for 2 processes, and bee has 4.0 GiB"):
         refuse()
     told[2] = ("cat", 4 * GIB, 3 * GIB)

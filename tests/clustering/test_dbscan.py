@@ -10,7 +10,7 @@ from sklearn.cluster import DBSCAN
 
 from reidkit.clustering import dbscan
 from reidkit.clustering.dbscan import find_core, spread_labels
-from reidkit.clustering.rows import Rows
+from reidkit.clustering.sparse_rows import Rows
 from reidkit.errors import ClusteringError
 
 

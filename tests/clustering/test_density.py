@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from reidkit.clustering import dbscan
 from reidkit.clustering.density import core_distances, measure_core
-from reidkit.clustering.rows import graph_rows
+from reidkit.clustering.sparse_rows import graph_rows
 from reidkit.errors import ClusteringError
 from tests.clustering.test_quality import random_graph
 

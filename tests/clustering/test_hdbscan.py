@@ -16,7 +16,7 @@ from reidkit.clustering import hdbscan, jaccard_graph
 from reidkit.clustering.density import measure_core
 from reidkit.clustering.hdbscan import Edges, link, spanning_tree
 from reidkit.clustering.parallel import worker_pool
-from reidkit.clustering.rows import graph_rows
+from reidkit.clustering.sparse_rows import graph_rows
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered

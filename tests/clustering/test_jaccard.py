@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike, NDArray
 
-from reidkit.clustering import jaccard, jaccard_graph, nearest_neighbours, overlap
+from reidkit.clustering import jaccard, jaccard_graph, nearest_neighbours
+from reidkit.clustering import jaccard_pairs as overlap
 from reidkit.clustering.jaccard import Rings
-from reidkit.clustering.rows import Rows, join, transpose
+from reidkit.clustering.sparse_rows import Rows, join, transpose
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered

@@ -21,11 +21,11 @@ from reidkit.clustering.neighbours import (
     store,
 )
 from reidkit.clustering.rounding import Single
-from reidkit.clustering.rows import Rows
+from reidkit.clustering.sparse_rows import Rows
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
-from tests.clustering.test_search import FlatIndex
+from tests.clustering.test_candidates import FlatIndex
 
 
 @pytest.mark.parametrize("n", [1, 2, 29, 30, 46, 47, 500])

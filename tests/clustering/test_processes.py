@@ -8,9 +8,10 @@ import pytest
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from reidkit.clustering import capacity, jaccard_graph, nearest_neighbours, search
-from reidkit.clustering.processes import ALONE, Processes, join_processes
-from reidkit.clustering.rows import Rows
+from reidkit.clustering import candidates as search
+from reidkit.clustering import capacity, jaccard_graph, nearest_neighbours
+from reidkit.clustering.sparse_rows import Rows
+from reidkit.distributed import ALONE, ProcessGroup
 from reidkit.errors import ClusteringError
 
 COUNT = 330
@@ -103,47 +104,47 @@ def test_a_group_of_one_does_as_none(group: Any) -> None:
 
 
 def test_arrays_travel(group: Any) -> None:
-    processes = join_processes(group)
-    assert processes == Processes(group, 0, 1)
-    assert processes.exchange("a") == ["a"]
+    processes = ProcessGroup.of(group)
+    assert processes == ProcessGroup(group, 0, 1)
+    assert processes.gather_values("a") == ["a"]
     rows = Rows(np.array([0, 2]), np.array([4, 7], np.int32), np.empty(0, np.float32))
-    (received,) = processes.each(rows)
+    (received,) = processes.arrays_of_each(rows)
     assert isinstance(received, Rows)
     for array, sent in zip(received, rows, strict=True):
         np.testing.assert_array_equal(array, sent)
-    assert processes.unite(np.array([3, -1], np.int32)).tolist() == [3, -1]
+    assert processes.all_reduce(np.array([3, -1], np.int32), "max").tolist() == [3, -1]
     processes.check_same(np.eye(3), 1, None)
 
 
 def test_what_differs_is_refused(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = [((2, 2), 123), 30]
-    monkeypatch.setattr(Processes, "exchange", lambda self, value: [theirs, value, theirs])
+    monkeypatch.setattr(ProcessGroup, "gather_values", lambda self, value: [theirs, value, theirs])
     with pytest.raises(ClusteringError, match=r"process 1 of 3 was given other features or parameters than \[0, 2\]"):
-        Processes(group, 1, 3).check_same(np.eye(2), 30)
+        ProcessGroup(group, 1, 3).check_same(np.eye(2), 30)
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (2, 5), (0, 2), (7, 1)])
 def test_shares_cover_all_rows_in_order(n: int, size: int) -> None:
-    shares = [Processes(None, rank, size).share(n) for rank in range(size)]
+    shares = [ProcessGroup(None, rank, size).rows(n) for rank in range(size)]
     assert [row for first, stop in shares for row in range(first, stop)] == list(range(n))
     assert max(stop - first for first, stop in shares) - min(stop - first for first, stop in shares) <= 1
 
 
 def test_alone_nothing_travels() -> None:
-    assert join_processes(None) is ALONE
+    assert ProcessGroup.of(None) is ALONE
     array = np.array([1, 2], np.int32)
-    assert ALONE.exchange(5) == [5]
-    assert ALONE.unite(array) is array
+    assert ALONE.gather_values(5) == [5]
+    assert ALONE.all_reduce(array) is array
     ALONE.check_same(array, 3)
 
 
 def test_a_group_must_exist() -> None:
     with pytest.raises(ClusteringError, match="init_process_group"):
-        join_processes(object())
+        ProcessGroup.of(object())
 
 
 def test_only_members_may_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda group: -1)
     with pytest.raises(ClusteringError, match="not in the group"):
-        join_processes(object())
+        ProcessGroup.of(object())

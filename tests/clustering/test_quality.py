@@ -25,7 +25,7 @@ from reidkit.clustering.quality import (
     size_histogram,
     stability,
 )
-from reidkit.clustering.rows import Rows
+from reidkit.clustering.sparse_rows import Rows
 from reidkit.errors import ClusteringError
 from tests.clustering.conftest import Clustered
 

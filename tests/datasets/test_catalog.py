@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from reidkit.datasets import CATALOG, SYNTHETIC, SyntheticConfig, find_root, find_roots, load_dataset, synthetic_config
+from reidkit.datasets import CATALOG, SYNTHETIC, find_root, find_roots, load_dataset, synthetic_config
 from reidkit.errors import ConfigError, DataError
+from reidkit.synthetic import SyntheticConfig
 from tests.datasets.test_market import make
 from tests.datasets.test_msmt17 import make as make_msmt17
 

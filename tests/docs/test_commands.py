@@ -7,7 +7,7 @@ import click
 import pytest
 
 from reidkit.cli import cli
-from reidkit.loop import parse_assignment, resolve_config
+from reidkit.runs import parse_assignment, resolve_config
 from tests.docs.pages import DOCS, PAGES, blocks, commands, inline_commands, name_of
 
 

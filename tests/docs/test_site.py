@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reidkit.datasets import CATALOG
-from reidkit.loop import list_recipes
+from reidkit.runs import list_recipes
 from tests.docs.pages import DOCS, PAGES
 
 ROOMS = ("backbones", "clustering", "datasets", "evaluation", "inference", "loop", "memory")

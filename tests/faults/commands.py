@@ -126,8 +126,9 @@ class _StageFile:
 def _watch(file: _StageFile) -> None:
     """Let this process, which ends with its command, note its stages."""
     from reidkit.cli import runs
-    from reidkit.loop import alternation, images, rounds
-    from reidkit.loop.run_folder import RunFolder
+    from reidkit.loop import images, rounds
+    from reidkit.loop import training as alternation
+    from reidkit.runs.run_folder import RunFolder
 
     timed = rounds.timed
 

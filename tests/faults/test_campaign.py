@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reidkit.loop.checkpoints import write_checkpoint
+from reidkit.runs.checkpoints import write_checkpoint
 from tests.faults.campaign import MODES, Campaign, blows, differences, leftovers
 from tests.faults.commands import Blow
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.campaign import Campaign, differences, leftovers
 from tests.faults.commands import Outcome
-from tests.loop.faults import NOBODY, public
+from tests.injected_faults import NOBODY, public
 
 __all__ = ["public"]
 
@@ -124,7 +124,7 @@ def test_a_finished_run_says_so(usl: Campaign, begun: Path) -> None:
 
 def sigterm_at_once() -> None:
     """SIGTERM in the first moment, before there is a run folder."""
-    from reidkit.loop import RunFolder
+    from reidkit.runs import RunFolder
 
     setattr(RunFolder, "open", lambda path: signal.raise_signal(signal.SIGTERM))  # noqa: B010  (mypy)
 

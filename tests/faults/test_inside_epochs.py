@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from reidkit.errors import Interrupted
-from reidkit.loop import RunConfig, RunFolder
 from reidkit.pretrain import train_pretrain
+from reidkit.runs import RunConfig, RunFolder
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
 from reidkit.usl import train_usl
 from tests.faults.campaign import MODES, differences
-from tests.loop.faults import Stopping
+from tests.injected_faults import Stopping
 from tests.tiny import tiny_config, tiny_run
 
 TRAIN: dict[str, Any] = {

@@ -11,10 +11,12 @@ from torch import Tensor
 from reidkit.backbones.stem import ConvStem
 from reidkit.clustering import ClusteringConfig, JaccardDBSCAN
 from reidkit.errors import TrainingError
-from reidkit.loop import EpochLabels, RunFolder, instances, rounds, scoring
-from reidkit.loop.pseudo_labels import watch_noise
+from reidkit.loop import EpochLabels, instances, rounds
+from reidkit.loop import evaluation as scoring
+from reidkit.loop.labels import watch_noise
 from reidkit.memory import ClusterMemory
 from reidkit.pretrain import train_pretrain
+from reidkit.runs import RunFolder
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
 from reidkit.usl import train_usl

@@ -19,14 +19,15 @@ from reidkit.datasets.lmdb import load_lmdb, open_entry
 from reidkit.datasets.store import evict, list_stores, open_images
 from reidkit.inference import GalleryIndex, extract_to_file, find_images, search_gallery, write_search_page
 from reidkit.inference.calibration import read_calibration
-from reidkit.inference.gallery import is_index
-from reidkit.loop import RunFolder, TrainedModel, create_fabric
-from reidkit.loop.feature_files import read_features
-from reidkit.loop.rankings import read_rankings
+from reidkit.inference.gallery_index import is_index
+from reidkit.loop import TrainedModel, create_fabric
 from reidkit.pretrain import score_images, select_images
 from reidkit.pretrain.lists import write_scores
 from reidkit.reporting import write_comparison, write_report
 from reidkit.reporting.run import read_run
+from reidkit.runs import RunFolder
+from reidkit.runs.rankings import read_rankings
+from reidkit.storage.feature_files import read_features
 from tests.fuzz.reader import COUNT, EMBEDDER, WIDTH, Reader, features, model, picture, refusable
 from tests.tiny import tiny_config
 

@@ -15,9 +15,10 @@ from safetensors.numpy import save as to_safetensors
 
 from reidkit.backbones import infer_architecture, load_weights, read_checkpoint
 from reidkit.errors import CheckpointError
-from reidkit.inference.export import export_checkpoint
-from reidkit.loop import RunFolder, load_model
-from reidkit.loop.checkpoints import write_checkpoint
+from reidkit.export.formats import export_checkpoint
+from reidkit.loop import load_model
+from reidkit.runs import RunFolder
+from reidkit.runs.checkpoints import write_checkpoint
 from reidkit.supervised import train_supervised
 from tests.fuzz.reader import Reader, model, picture, state
 from tests.tiny import tiny_config, tiny_run

@@ -21,11 +21,12 @@ from reidkit.datasets import decode_images, load_dataset
 from reidkit.datasets.lmdb import load_lmdb
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.inference.calibration import read_calibration
-from reidkit.loop import RunFolder, build_model, load_model, read_toml
-from reidkit.loop.feature_files import read_features, read_integers
-from reidkit.loop.rankings import read_rankings
+from reidkit.loop import build_model, load_model
 from reidkit.pretrain import read_list
 from reidkit.reporting.run import read_run
+from reidkit.runs import RunFolder, read_toml
+from reidkit.runs.rankings import read_rankings
+from reidkit.storage.feature_files import read_features, read_integers
 from tests.fuzz.of_weights import seal
 from tests.fuzz.readers import READERS, seeds_of
 from tests.tiny import SETTINGS, tiny_config

@@ -19,17 +19,20 @@ from pyarrow import parquet
 
 from reidkit.backbones import checkpoints as weight_files
 from reidkit.backbones import infer_architecture, read_checkpoint
-from reidkit.datasets import Split, decode_images, images, load_dataset, table
+from reidkit.datasets import Split, decode_images, images, load_dataset
 from reidkit.datasets.lmdb import load_lmdb
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.inference import find_images
 from reidkit.inference.calibration import read_calibration
-from reidkit.inference.gallery import is_index
-from reidkit.loop import RunFolder, feature_files, load_model, parse_assignment, read_toml, resolve_config
-from reidkit.loop.feature_files import read_features, read_integers
-from reidkit.reading import open_file
+from reidkit.inference.gallery_index import is_index
+from reidkit.loop import load_model
+from reidkit.pages.thumbnails import open_picture
 from reidkit.reporting.run import read_run
-from reidkit.reporting.thumbnails import open_picture
+from reidkit.runs import RunFolder, parse_assignment, read_toml, resolve_config
+from reidkit.storage import feature_files
+from reidkit.storage import parquet as storage_parquet
+from reidkit.storage.feature_files import read_features, read_integers
+from reidkit.storage.safe_open import open_file
 from tests.fuzz.campaign import check, write_input
 from tests.fuzz.readers import READERS, seeds_of
 from tests.tiny import tiny_config
@@ -167,8 +170,8 @@ def test_parquet_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     columns = {"path": ["a.jpg"] * rows, "split": ["train"] * rows}
     parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
     parquet.write_table(pa.table({name: ["x" * 5000] * 1000 for name in columns}), tmp_path / "text.parquet")
-    monkeypatch.setattr(table, "_VALUES", 10_000)
-    monkeypatch.setattr(table, "_TEXT", 10_000)
+    monkeypatch.setattr(storage_parquet, "_VALUES", 10_000)
+    monkeypatch.setattr(storage_parquet, "_TEXT", 10_000)
     with pytest.raises(DataError, match="promises 400,000 values in 200,000 rows"):
         load_dataset(str(tmp_path / "rows.parquet"))
     with pytest.raises(DataError, match="repeats long texts in the column 'path'"):

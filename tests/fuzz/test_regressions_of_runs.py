@@ -12,8 +12,8 @@ import torch
 
 from reidkit.datasets.store import list_stores
 from reidkit.errors import RunError
-from reidkit.loop import RunFolder
-from reidkit.loop.checkpoints import CHECKPOINT_FORMAT
+from reidkit.runs import RunFolder
+from reidkit.runs.checkpoints import CHECKPOINT_FORMAT
 from tests.fuzz.of_weights import seal
 from tests.fuzz.readers import READERS, seeds_of
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from reidkit.inference import Embedder, load
-from reidkit.loop import RunConfig, build_model
+from reidkit.loop import build_model
+from reidkit.runs import RunConfig
 from tests.tiny import tiny_config
 
 NAMES = ["a'b\".jpg", "<b>&amp;.jpg", "two\nlines.jpg", "žluťoučký 人.jpg", f"{'x' * 246}.jpg", "[bold]{{ 1 }}.jpg"]

@@ -13,8 +13,8 @@ from reidkit.datasets import Split
 from reidkit.errors import DataError, RunError
 from reidkit.inference import Embedder, extract_to_file, find_images
 from reidkit.inference.embedder import Embedded
-from reidkit.loop.feature_files import read_features
-from reidkit.loop.locking import sole_writer
+from reidkit.storage.feature_files import read_features
+from reidkit.storage.locks import sole_writer
 from tests.inference.conftest import NAMES, draw_images
 
 

@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 
 from reidkit.backbones import create_backbone
+from reidkit.cpu import cpu_has_bf16
 from reidkit.errors import ConfigError
 from reidkit.loop import build_model, create_fabric, device
 from reidkit.loop.device import compile_backbones, finish_together, place, resolve_precision
-from reidkit.processor import cpu_has_bf16
 from tests.tiny import tiny_config
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from reidkit.backbones import BackboneConfig, EmbeddingModel, create_backbone, to_supervised_layout, to_usl_layout
 from reidkit.errors import CheckpointError
-from reidkit.loop import RunConfig, build_model, load_model
+from reidkit.loop import build_model, load_model
+from reidkit.runs import RunConfig
 from tests.backbones.golden_weights import fill, images
 
 SIZE = (32, 16)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from reidkit.loop.config import OptimizerConfig, ScheduleConfig
 from reidkit.loop.optimisation import create_optimizer, learning_rate, set_learning_rate
+from reidkit.runs.config import OptimizerConfig, ScheduleConfig
 
 
 def small_model() -> torch.nn.Module:

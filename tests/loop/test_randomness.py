@@ -2,23 +2,16 @@ import numpy as np
 import pytest
 import torch
 
+from reidkit.distributed import ProcessGroup
 from reidkit.loop import create_fabric
 from reidkit.loop.randomness import continue_draws, draws_so_far, start_draws, streams
-from reidkit.loop.team import Team
 
 CPU = torch.device("cpu")
 
 
-class Pretended(Team):
-    """One of several processes that are not there."""
-
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank, self.size = rank, size
-
-
 def draws(rank: int, before: int = 0, count: int = 3) -> torch.Tensor:
     """What a process draws in epoch 2 of a run with seed 5, after so many draws."""
-    start_draws(5, 2, Pretended(rank, 2))
+    start_draws(5, 2, ProcessGroup(None, rank, 2))
     torch.rand(before)
     return torch.rand(count)
 
@@ -43,7 +36,7 @@ def test_processes_draw_differently() -> None:
 
 
 def test_one_process_goes_on_where_it_was() -> None:
-    team = Team(create_fabric("cpu", "32"))
+    team = ProcessGroup.of_fabric(create_fabric("cpu", "32"))
     start_draws(5, 2, team)
     torch.rand(7)
     state, expected = draws_so_far(team, CPU), torch.rand(3)
@@ -58,5 +51,5 @@ def test_one_process_goes_on_where_it_was() -> None:
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_every_process_goes_on_where_it_was_and_a_new_one_starts(rank: int) -> None:
     state = states(2, before=7)
-    continue_draws(state, 5, 2, Pretended(rank, 3), CPU)
+    continue_draws(state, 5, 2, ProcessGroup(None, rank, 3), CPU)
     assert torch.equal(torch.rand(3), draws(rank, 7 if rank < 2 else 0))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reidkit.backbones.stem import ConvStem
 from reidkit.errors import TrainingError
-from reidkit.loop import alternation
+from reidkit.loop import training as alternation
 from reidkit.memory import ClusterMemory
 from reidkit.usl import train_usl
 from tests.tiny import tiny_config, tiny_run

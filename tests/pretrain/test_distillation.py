@@ -9,8 +9,9 @@ import torch
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.backbones.stem import ConvStem
-from reidkit.loop import DECAYED, PretrainConfig, build_model
+from reidkit.loop import DECAYED, build_model
 from reidkit.pretrain import Distillation, Projections, Rates, StudentAndTeacher, train_pretrain
+from reidkit.runs import PretrainConfig
 from tests.tiny import tiny_config, tiny_run
 
 SETTINGS: dict[str, Any] = {"outputs": 12, "hidden": 16, "bottleneck": 8, "warmup_epochs": 1}

@@ -10,8 +10,9 @@ import torch
 
 from reidkit.datasets import load_dataset
 from reidkit.errors import ConfigError, DataError
-from reidkit.loop import Record, RunConfig, RunFolder, load_model
+from reidkit.loop import load_model
 from reidkit.pretrain import train_pretrain, write_list
+from reidkit.runs import Record, RunConfig, RunFolder
 from reidkit.usl import train_usl
 from tests.tiny import tiny_config, tiny_run
 

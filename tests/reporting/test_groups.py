@@ -3,8 +3,8 @@ import pytest
 
 from reidkit.reporting import groups as module
 from reidkit.reporting.groups import Clusters, camera_entropy, suspected_merges, suspected_splits
-from reidkit.reporting.known import Known
 from reidkit.reporting.run import Clustering
+from reidkit.reporting.training_features import Known
 from tests.naive import unit_vectors
 
 

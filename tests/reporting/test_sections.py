@@ -8,10 +8,10 @@ import torch
 
 from reidkit.backbones import EmbeddingModel, create_backbone
 from reidkit.datasets import Split
-from reidkit.loop import RunFolder
-from reidkit.loop.rankings import RANKINGS, save_rankings
 from reidkit.reporting import write_report
 from reidkit.reporting.attention import attention_of
+from reidkit.runs import RunFolder
+from reidkit.runs.rankings import RANKINGS, save_rankings
 from tests.naive import unit_vectors
 from tests.reporting.folders import add_labels, make_images, make_run, records
 from tests.reporting.test_page import Page

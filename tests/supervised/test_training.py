@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from reidkit.errors import ConfigError, DataError
-from reidkit.loop import Record, RunFolder, load_model
+from reidkit.loop import load_model
+from reidkit.runs import Record, RunFolder
 from reidkit.supervised import train_supervised
 from tests.tiny import tiny_config, tiny_run
 

@@ -8,18 +8,8 @@ import torch
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.errors import CheckpointError, ConfigError, DataError
-from reidkit.loop import (
-    EpochLabels,
-    ImageSet,
-    Progress,
-    Record,
-    RunConfig,
-    RunFolder,
-    build_model,
-    find_dataset,
-    load_model,
-    read_dataset,
-)
+from reidkit.loop import EpochLabels, ImageSet, Progress, build_model, find_dataset, load_model, read_dataset
+from reidkit.runs import Record, RunConfig, RunFolder
 from reidkit.uda import train_uda
 from reidkit.uda.joint import joint_stage
 from tests.supervised.test_training import Stopped, without_times

@@ -13,9 +13,10 @@ from scipy.sparse import csr_array
 
 from reidkit.clustering import JaccardDBSCAN
 from reidkit.errors import DataError, RunError, TrainingError
-from reidkit.loop import Record, RunFolder, load_model
-from reidkit.loop.feature_files import read_features
+from reidkit.loop import load_model
 from reidkit.memory import ClusterMemory
+from reidkit.runs import Record, RunFolder
+from reidkit.storage.feature_files import read_features
 from reidkit.usl import train_usl
 from tests.datasets.test_images import corrupt_images
 from tests.tiny import tiny_config, tiny_run

@@ -1,0 +1,105 @@
+"""Step 5 of the Jaccard graph: the pairs whose encodings overlap enough, found along the columns that they share."""
+
+from concurrent.futures import Executor
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.clustering.capacity import graph_bytes, refuse_beyond_memory
+from reidkit.clustering.parallel import kernel
+from reidkit.clustering.sparse_rows import Rows, all_rows, empty_rows, join, reserve, transpose
+from reidkit.distributed import ProcessGroup
+
+__all__ = ["near_pairs"]
+
+_SAMPLE = 64
+
+
+def near_pairs(weights: Rows, bound: np.float32, pool: Executor, processes: ProcessGroup) -> Rows:
+    """All pairs within the bound, both ways round, and the diagonal.
+
+    Args:
+        weights: V, N rows.
+        bound: The largest distance kept.
+        pool: Threads for the kernels.
+        processes: ProcessGroup that share the rows.
+
+    Raises:
+        ClusteringError: There is too little memory for the pairs.
+    """
+    columns = transpose(weights)
+    del weights
+    weights = transpose(columns)  # the same rows, sorted
+    _foresee_pairs(weights, columns, bound, processes)
+    upper = all_rows(partial(pairs, weights, columns, bound), len(weights.indptr) - 1, pool, processes)
+    del weights, columns  # the joined graph takes their room
+    lower = transpose(upper)
+    upper = transpose(lower)
+    return join(lower, upper)
+
+
+def _foresee_pairs(weights: Rows, columns: Rows, bound: np.float32, processes: ProcessGroup) -> None:
+    """Refuse what the memory cannot hold, from the pairs of a few rows.
+
+    Only the features tell how many pairs are near: where they have all become alike, nearly all N^2 / 2 are.
+    """
+    n = len(weights.indptr) - 1
+    sample = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64)).tolist()
+    found = sum(int(pairs(weights, columns, bound, i, i + 1).indptr[-1]) for i in sample)
+    expected = found * n // len(sample)
+    refuse_beyond_memory(
+        graph_bytes(n, len(weights.indices), expected),
+        what=f"the graph of {n:,} features, with about {expected:,} pairs within a distance of {bound:g},",
+        remedy="look whether the features have all become alike, cluster fewer images, lower k1 or the bound (eps)",
+        processes=processes,
+    )
+
+
+@kernel
+def pairs(weights: Rows, columns: Rows, bound: np.float32, start: int, stop: int) -> Rows:
+    """Points j > i with d_ij <= bound for points i in [start, stop), unsorted, with d_ij.
+
+    s_ij = sum over l of min(V_il, V_jl), in double precision: points of few neighbours have distances that are simple
+    fractions, 1/2 among them, and must not fall off an eps of 0.5 by rounding. Allocates the rows, and N doubles and N
+    integers to add them up.
+    """
+    overlap = np.zeros(weights.indptr.size - 1, np.float64)
+    found = np.empty(overlap.size, np.int32)
+    rows = empty_rows(stop - start)
+    used = 0
+    for i in range(start, stop):
+        count = meet(weights, columns, i, overlap, found)
+        rows = reserve(rows, used, count)
+        for j in found[:count]:
+            d = distance(overlap[j])
+            overlap[j] = 0
+            if d <= bound:
+                rows.indices[used] = j
+                rows.weights[used] = d
+                used += 1
+        rows.indptr[i - start + 1] = used
+    return rows
+
+
+@kernel
+def meet(weights: Rows, columns: Rows, i: int, overlap: NDArray[np.float64], found: NDArray[np.int32]) -> int:
+    """Add up s_ij in overlap (N,) for all j > i that meet i, list them in found; return how many. Allocates nothing."""
+    count = 0
+    for p in range(weights.indptr[i], weights.indptr[i + 1]):
+        column = weights.indices[p]
+        for q in range(columns.indptr[column + 1] - 1, columns.indptr[column] - 1, -1):
+            j = columns.indices[q]
+            if j <= i:
+                break
+            if overlap[j] == 0:
+                found[count] = j
+                count += 1
+            overlap[j] += np.float64(min(weights.weights[p], columns.weights[q]))
+    return count
+
+
+@kernel
+def distance(overlap: np.float64) -> np.float32:
+    """Jaccard distance, max(0, 1 - s / (2 - s)), of the overlap s, rounded to float32. Allocates nothing."""
+    return np.float32(max(0.0, 1.0 - overlap / (2.0 - overlap)))

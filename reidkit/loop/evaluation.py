@@ -1,0 +1,148 @@
+"""Evaluation of a model on query and gallery images."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from reidkit.backbones import EmbeddingModel
+from reidkit.datasets import Split, load_dataset
+from reidkit.distributed import ProcessGroup
+from reidkit.evaluation import RankingResult, evaluate_ranking, evaluate_reranked
+from reidkit.loop.device import place
+from reidkit.loop.extract import extract
+from reidkit.loop.images import ImageSet, find_split, read_split
+from reidkit.loop.labels import Features
+from reidkit.loop.model import TrainedModel
+from reidkit.loop.progress import Progress
+from reidkit.runs import RunConfig
+
+__all__ = ["Evaluation", "Scores", "evaluate_model", "evaluate_on"]
+
+Scores = dict[str, float]
+"""`mAP`, `rank1`, `rank5`, `rank10`, `mINP` in per cent."""
+
+
+class Evaluation(NamedTuple):
+    """What a model scores on one data set."""
+
+    dataset: str
+    """Its name or folder, as it was asked for."""
+    reranked: bool
+    """Whether the rankings are re-ranked by k-reciprocal neighbours (Zhong et al., CVPR 2017; k1 = 20, k2 = 6,
+    lambda = 0.3)."""
+    scores: Scores
+
+
+class _Labels(TypedDict):
+    """Identities and cameras of queries (Q,) and gallery (G,)."""
+
+    query_ids: NDArray[np.int64]
+    gallery_ids: NDArray[np.int64]
+    query_cameras: NDArray[np.int64]
+    gallery_cameras: NDArray[np.int64]
+
+
+def evaluate_model(
+    fabric: Fabric, model: EmbeddingModel, query: ImageSet, gallery: ImageSet, config: RunConfig, progress: Progress
+) -> tuple[Scores, list[Features]]:
+    """MAP, Rank-1, 5, 10 and mINP in per cent, and the features (Q, D) and (G, D) that they were computed from.
+
+    Raises:
+        EvaluationError: No query has a valid match.
+    """
+    team = ProcessGroup.of_fabric(fabric)
+    features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
+    scores = _scores(evaluate_ranking, features, query.split, gallery.split) if team.is_main else {}
+    return team.broadcast(scores), features
+
+
+def _scores(rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split) -> Scores:
+    """What `rank` makes of the features of queries (Q, D) and gallery (G, D).
+
+    Where the gallery of a test is a random choice of its images, the mean over the choices that the data set made.
+    """
+    if query.draws is None or gallery.draws is None:
+        labels = _Labels(
+            query_ids=query.identities,
+            gallery_ids=gallery.identities,
+            query_cameras=query.cameras,
+            gallery_cameras=gallery.cameras,
+        )
+        return _figures(rank(*features, **labels))
+    together, identities, cameras = (
+        np.concatenate(pair)
+        for pair in (features, (query.identities, gallery.identities), (query.cameras, gallery.cameras))
+    )
+    drawn: list[Scores] = []
+    for chosen in np.concatenate([query.draws, gallery.draws]).T:
+        labels = _Labels(
+            query_ids=identities[~chosen],
+            gallery_ids=identities[chosen],
+            query_cameras=cameras[~chosen],
+            gallery_cameras=cameras[chosen],
+        )
+        drawn.append(_figures(rank(together[~chosen], together[chosen], **labels)))
+    return {name: float(np.mean([scores[name] for scores in drawn])) for name in drawn[0]}
+
+
+def _figures(result: RankingResult) -> Scores:
+    ranks = {f"rank{rank}": 100 * float(result.cmc[rank - 1]) for rank in (1, 5, 10)}
+    return {"mAP": 100 * result.mAP, **ranks, "mINP": 100 * result.mINP}
+
+
+def _retrieval_features(
+    fabric: Fabric, model: EmbeddingModel, images: ImageSet, config: RunConfig, progress: Progress
+) -> Features:
+    return extract(fabric, model, images, config, progress, "evaluate", flip=config.evaluation.flip)
+
+
+def evaluate_on(
+    fabric: Fabric,
+    trained: TrainedModel,
+    targets: Sequence[str],
+    *,
+    data_root: Path | None = None,
+    cameras: bool = True,
+    strict: bool = False,
+    rerank: bool = False,
+    progress: Progress | None = None,
+) -> list[Evaluation]:
+    """Scores of a trained model on each of several data sets, in their order.
+
+    Args:
+        fabric: Device and precision.
+        trained: From `load_model`.
+        targets: Names or folders.
+        data_root: Where data sets lie.
+        cameras: Use camera ids; without them no same-camera image is left out.
+        strict: Stop at the first unreadable image.
+        rerank: Score each data set's re-ranked rankings too, right after the plain ones.
+        progress: Told of the images done.
+
+    Raises:
+        DataError: A data set cannot be found or read.
+        EvaluationError: No query has a valid match.
+    """
+    progress = progress or Progress()
+    model, config, _ = trained
+    place(fabric, model)
+    evaluations = []
+    for target in targets:
+        dataset = load_dataset(target, data_root)
+        if not (cameras and config.data.cameras):
+            dataset = dataset.without_cameras()
+        query, gallery = (
+            read_split(find_split(dataset, name), name, model.image_size, strict=strict, progress=progress)
+            for name in ("query", "gallery")
+        )
+        features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
+        splits = query.split, gallery.split
+        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking, features, *splits)))
+        if rerank:
+            progress.begin(f"re-rank {target}", 1)
+            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked, features, *splits)))
+    return evaluations

@@ -1,0 +1,219 @@
+"""Recipes and configurations: recipe < configuration file < command line, checked against one schema."""
+
+import difflib
+import inspect
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from reidkit.errors import ConfigError
+from reidkit.runs.config import RunConfig
+
+__all__ = [
+    "default_recipe",
+    "describe_config",
+    "list_recipes",
+    "parse_assignment",
+    "read_recipe",
+    "read_toml",
+    "resolve_config",
+]
+
+MODES = ("pretrain", "supervised", "uda", "usl")
+_SMALL = "small"
+_DEEPEST = 8  # levels of a setting's name; more are a mistake, or meant to exhaust the stack
+_SHOWN = 200  # characters of a wrong value
+
+
+def list_recipes() -> list[str]:
+    """Names of all shipped recipes, `mode/name`."""
+    package = resources.files("reidkit")
+    return sorted(
+        f"{mode}/{file.name.removesuffix('.toml')}"
+        for mode in MODES
+        for file in (package / mode / "recipes").iterdir()
+        if file.name.endswith(".toml")
+    )
+
+
+def default_recipe(mode: str, target: str) -> str:
+    """The recipe of a data set, or the one for small image sets of one's own."""
+    named = f"{mode}/{target}"
+    return named if named in list_recipes() else f"{mode}/{_SMALL}"
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings of a shipped recipe, over those of its `recipe.base` where it names another recipe.
+
+    Raises:
+        ConfigError: There is no such recipe.
+    """
+    names = list_recipes()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"unknown recipe {name!r}{hint} There are {', '.join(names)}")
+    mode, stem = name.split("/")
+    text = (resources.files("reidkit") / mode / "recipes" / f"{stem}.toml").read_text(encoding="utf-8")
+    settings = tomllib.loads(text)
+    about = dict(settings.get("recipe", {}))
+    base = read_recipe(about.pop("base")) if "base" in about else {}
+    return {**_merge(base, settings), "recipe": {**about, "name": name}, "mode": mode}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Settings from a file.
+
+    Raises:
+        ConfigError: The file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """`section.name=value` as nested settings; the value is TOML, or a plain string where it is not.
+
+    Raises:
+        ConfigError: There is no `=` or no name.
+    """
+    key, equals, value = text.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"--set {text!r} is not of the form section.name=value, such as clustering.eps=0.5")
+    if len(names) > _DEEPEST:
+        raise ConfigError(f"--set names a setting {len(names):,} levels deep; there are at most {_DEEPEST}")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except (ValueError, RecursionError):
+        parsed = value.strip()
+    for name in reversed(names):
+        parsed = {name: parsed}
+    return dict(parsed)
+
+
+def resolve_config(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
+    """Merge settings, later layers winning, and check them.
+
+    Raises:
+        ConfigError: A name is unknown or a value is out of bounds; all problems are named.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        config = RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
+    for section, drawn in (("sampler", config.sampler), ("supervised", config.supervised)):
+        if drawn.batch_size % drawn.instances:
+            raise ConfigError(
+                f"{section}.batch_size={drawn.batch_size} is not a multiple of {section}.instances={drawn.instances}; "
+                "a batch holds P classes x K instances"
+            )
+    return config
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _explain(problem: Any) -> str:
+    """One problem of a configuration in the words of its user."""
+    location = [str(part) for part in problem["loc"]]
+    name = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_names(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"unknown setting {name}{hint}; known here: {', '.join(known)}"
+    return f"{name}={_shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value as one can read it, whatever its size or depth."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _known_names(section: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in section:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)
+
+
+def describe_config(config: RunConfig) -> str:
+    """A configuration as TOML: above each setting its meaning and unit, beside it where its value is from.
+
+    A value is the recipe's, whose source stands at the top, where the configuration was resolved from one that sets it;
+    else it is the default.
+    """
+    top = [_described(config, name) for name in RunConfig.model_fields if name not in _sections_of(config)]
+    return "\n\n".join([_legend(config), "\n".join(top), *_described_sections(config, "")])
+
+
+def _sections_of(settings: BaseModel) -> dict[str, BaseModel]:
+    """Settings within settings, by name."""
+    return {name: value for name, value in settings if isinstance(value, BaseModel)}
+
+
+def _described_sections(settings: BaseModel, prefix: str, *, given: bool = True) -> list[str]:
+    """A table per section, those within it after it; what is not `given` by a recipe is a default as a whole."""
+    described = []
+    for name, section in _sections_of(settings).items():
+        inner_given = given and name in settings.model_fields_set
+        heading = _comment(inspect.cleandoc(type(section).__doc__ or ""))
+        inner = _sections_of(section)
+        own = [field for field in type(section).model_fields if field not in inner]
+        values = [_described(section, field, given=inner_given) for field in own]
+        described.append("\n".join([heading, f"[{prefix}{name}]", *values]))
+        described += _described_sections(section, f"{prefix}{name}.", given=inner_given)
+    return described
+
+
+def _legend(config: RunConfig) -> str:
+    name, source = config.recipe.name or "the recipe", config.recipe.source or "none given"
+    return _comment(
+        "Beside each value stands where it is from:\n"
+        f"  recipe   {name}; source: {source}\n"
+        "  default  what reidkit takes where a recipe says nothing"
+    )
+
+
+def _described(settings: BaseModel, name: str, *, given: bool = True) -> str:
+    value, description = getattr(settings, name), type(settings).model_fields[name].description or ""
+    origin = "recipe" if given and name in settings.model_fields_set else "default"
+    # TOML has no null: a setting that is left to the program is shown, but commented out.
+    setting = f"# {name} is not set (None)" if value is None else f"{name} = {_toml(value)}  # {origin}"
+    return f"{_comment(description)}\n{setting}"
+
+
+def _comment(text: str) -> str:
+    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+
+
+def _toml(value: Any) -> str:
+    """A value on one line; tomli_w gives every item of an array a line of its own."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return tomli_w.dumps({"_": value}).removeprefix("_ = ").rstrip()

@@ -1,0 +1,40 @@
+"""Files: atomic writes, locks, safe reading, feature files, Parquet. Loads neither torch nor numba."""
+
+from reidkit.storage.atomic import atomic_write, is_leftover, remove_leftovers, unwritable
+from reidkit.storage.feature_files import (
+    RUN_FEATURES,
+    FeatureFile,
+    check_writable,
+    read_arrays,
+    read_features,
+    read_integers,
+    write_labels,
+)
+from reidkit.storage.feature_output import check_output, write_features
+from reidkit.storage.locks import LOCK_NAME, FolderLock, hold, sole_writer
+from reidkit.storage.parquet import read_parquet
+from reidkit.storage.safe_open import NotAFileError, open_file, read_file
+
+__all__ = [
+    "LOCK_NAME",
+    "RUN_FEATURES",
+    "FeatureFile",
+    "FolderLock",
+    "NotAFileError",
+    "atomic_write",
+    "check_output",
+    "check_writable",
+    "hold",
+    "is_leftover",
+    "open_file",
+    "read_arrays",
+    "read_features",
+    "read_file",
+    "read_integers",
+    "read_parquet",
+    "remove_leftovers",
+    "sole_writer",
+    "unwritable",
+    "write_features",
+    "write_labels",
+]

@@ -1,0 +1,197 @@
+"""Writes the whole set: plans the images, renders them on several processes, puts the folder in place at once."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from reidkit.errors import ConfigError, DataError
+from reidkit.synthetic.config import SyntheticConfig
+from reidkit.synthetic.image import render_distractor, render_sighting
+from reidkit.synthetic.randomness import stream
+
+__all__ = ["FORMAT", "RECORD", "make_synthetic"]
+
+FORMAT = 2
+"""Version of what is generated: a set of another version shows other images."""
+
+RECORD = "synthetic.json"
+"""File with format and configuration, written last: a folder that holds it is complete."""
+
+_TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
+_LEAST_CAMERAS = 3
+_MOST_QUERIES = 4
+_FRAMES_APART = 25
+
+Progress = Callable[[int, int], None]
+
+
+def make_synthetic(
+    folder: Path,
+    config: SyntheticConfig | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Generate pedestrians in Market-1501's layout; a set already there with the same configuration is kept.
+
+    The images appear in `folder` all at once, when they are complete.
+
+    Args:
+        folder: The folder to make.
+        config: What to generate; None is the default set.
+        workers: Processes to render on, >= 1; as many as there are processors if None. A script that asks for more than
+            one must guard its main code with `if __name__ == "__main__":`, as for any process pool.
+        progress: Called with (images made, images) from time to time.
+
+    Raises:
+        ConfigError: `workers` is below 1.
+        DataError: The folder cannot be written or holds something else.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(
+            f"workers={workers}: rendering needs at least one process; leave it out to use all processors"
+        )
+    config = config or SyntheticConfig()
+    if _is_made(folder, config):
+        return
+    partial = folder.parent / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        for name in (_TRAIN, _QUERY, _GALLERY):
+            (partial / name).mkdir(parents=True)
+        _render_all(partial, config, workers or os.cpu_count() or 1, progress)
+        (partial / RECORD).write_text(json.dumps(_record(config), indent=2) + "\n", encoding="utf-8")
+        _put_in_place(partial, folder, config)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the synthetic set to {folder} ({error}); choose a folder that is writable"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _record(config: SyntheticConfig) -> dict[str, object]:
+    return {"format": FORMAT, **config.model_dump()}
+
+
+def _is_made(folder: Path, config: SyntheticConfig) -> bool:
+    """Whether a folder holds the set; an error if it holds anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(
+            f"{folder} exists and is no synthetic set (no readable {RECORD}); choose another folder or remove it"
+        )
+    wanted = _record(config)
+    if found != wanted:
+        keys = [key for key in wanted | found if found.get(key) != wanted.get(key)]
+        differences = ", ".join(f"{key}={found.get(key)} instead of {wanted.get(key)}" for key in keys)
+        raise DataError(f"{folder} holds another synthetic set ({differences}); choose another folder or remove it")
+    return True
+
+
+def _put_in_place(partial: Path, folder: Path, config: SyntheticConfig) -> None:
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not _is_made(folder, config):  # another process may have been first
+            raise
+
+
+class _Job(NamedTuple):
+    """What one call of a worker renders: an identity, or a distractor if `identity` is 0."""
+
+    folder: Path
+    config: SyntheticConfig
+    identity: int
+    distractor: int
+
+
+def _render_all(folder: Path, config: SyntheticConfig, workers: int, progress: Progress | None) -> None:
+    identities = range(1, config.train_identities + config.test_identities + 1)
+    jobs = [_Job(folder, config, identity, 0) for identity in identities]
+    jobs += [_Job(folder, config, 0, number) for number in range(config.distractors)]
+    images = sum(len(_sightings(config, identity)) for identity in identities) + config.distractors
+    made = 0
+
+    def report(count: int) -> None:
+        nonlocal made
+        made += count
+        if progress is not None:
+            progress(made, images)
+
+    if workers == 1:
+        for job in jobs:
+            report(_render_job(job))
+        return
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+        try:
+            for count in pool.map(_render_job, jobs, chunksize=4):
+                report(count)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that rendered images died; if the calling script has no `if __name__ == '__main__':` guard, "
+                "add one, or pass workers=1"
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _render_job(job: _Job) -> int:
+    """Render and write one job's images; returns how many."""
+    config = job.config
+    size = (config.height, config.width)
+    if job.identity == 0:
+        camera, data = render_distractor(config.seed, config.style, job.distractor, config.cameras, size)
+        name = _name(0, camera, 1 + job.distractor % 3, _FRAMES_APART * job.distractor)
+        (job.folder / _GALLERY / name).write_bytes(data)
+        return 1
+    sightings = _sightings(config, job.identity)
+    for sighting in sightings:
+        data = render_sighting(config.seed, config.style, job.identity, sighting.camera, sighting.shot, size)
+        name = _name(job.identity, sighting.camera, 1 + job.identity % 3, sighting.frame)
+        (job.folder / sighting.split / name).write_bytes(data)
+    return len(sightings)
+
+
+class _Sighting(NamedTuple):
+    """One image of an identity: where it belongs, camera, number in that camera and frame number."""
+
+    split: str
+    camera: int
+    shot: int
+    frame: int
+
+
+def _sightings(config: SyntheticConfig, identity: int) -> list[_Sighting]:
+    """The images of an identity; a test identity has one query in each of its first cameras besides."""
+    rng = stream("visits", config.seed, config.style, identity)
+    visits = int(rng.integers(min(_LEAST_CAMERAS, config.cameras), config.cameras + 1))
+    cameras = rng.permutation(config.cameras)[:visits].tolist()
+    starts = rng.integers(0, 900_000, visits).tolist()
+    gallery = _TRAIN if identity <= config.train_identities else _GALLERY
+    sightings = []
+    for camera, start in zip(cameras, starts, strict=True):
+        frames = range(start, start + _FRAMES_APART * config.images_per_camera, _FRAMES_APART)
+        sightings += [_Sighting(gallery, camera, shot, frame) for shot, frame in enumerate(frames)]
+    if gallery == _GALLERY:
+        for camera, start in list(zip(cameras, starts, strict=True))[:_MOST_QUERIES]:
+            shot = config.images_per_camera
+            sightings.append(_Sighting(_QUERY, camera, shot, start + _FRAMES_APART * shot))
+    return sightings
+
+
+def _name(identity: int, camera: int, sequence: int, frame: int) -> str:
+    """A file name in Market-1501's manner, cameras from 1."""
+    return f"{identity:04d}_c{camera + 1}s{sequence}_{frame:06d}_01.jpg"
