@@ -8,8 +8,8 @@ import pytest
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from reidkit.clustering import candidates as search
 from reidkit.clustering import ClusteringConfig, capacity, create_clusterer, jaccard_graph, nearest_neighbours
+from reidkit.clustering import candidates as search
 from reidkit.clustering.sparse_rows import Rows
 from reidkit.distributed import ALONE, ProcessGroup
 from reidkit.errors import ClusteringError
@@ -45,7 +45,7 @@ def compute(group: Any) -> dict[str, Any]:
         for part in ("indptr", "indices", "data"):
             results[f"{name} {part}"] = getattr(graph, part)
     for method in ("dbscan", "hdbscan"):
-        config = ClusteringConfig(method=method, threads=1)  # type: ignore[arg-type]
+        config = ClusteringConfig(method=method, threads=1)
         results[method] = create_clusterer(config, group=group).fit_predict(features)
     return results
 
