@@ -11,7 +11,7 @@ from reidkit.storage.feature_files import (
     write_labels,
 )
 from reidkit.storage.feature_output import check_output, write_features
-from reidkit.storage.locks import LOCK_NAME, FolderLock, hold, sole_writer
+from reidkit.storage.locks import LOCK_NAME, hold, sole_writer
 from reidkit.storage.parquet import read_parquet
 from reidkit.storage.safe_open import NotAFileError, open_file, read_file
 
@@ -19,7 +19,6 @@ __all__ = [
     "LOCK_NAME",
     "RUN_FEATURES",
     "FeatureFile",
-    "FolderLock",
     "NotAFileError",
     "atomic_write",
     "check_output",
