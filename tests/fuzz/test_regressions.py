@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from pyarrow import parquet
 
 from reidkit.backbones import checkpoints as weight_files
 from reidkit.backbones import infer_architecture, read_checkpoint
@@ -29,8 +27,6 @@ from reidkit.loop import load_model
 from reidkit.pages.thumbnails import open_picture
 from reidkit.reporting.run import read_run
 from reidkit.runs import RunFolder, parse_assignment, read_toml, resolve_config
-from reidkit.storage import feature_files
-from reidkit.storage import parquet as storage_parquet
 from reidkit.storage.feature_files import read_features, read_integers
 from reidkit.storage.safe_open import open_file
 from tests.fuzz.campaign import check, write_input
@@ -124,15 +120,6 @@ def test_large_images_are_brought_to_rgb_in_strips_with_the_same_result(
 # -- arrays and tables ------------------------------------------------------------------------------------------------
 
 
-def test_arrays_that_inflate_out_of_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_files, "_INFLATED", 1000)
-    np.savez_compressed(tmp_path / "a.npz", features=np.zeros((100_000, 4)))
-    with pytest.raises(DataError, match=r"features\.npy.* would inflate to 3,200,128"):
-        read_features(tmp_path / "a.npz")
-    np.savez_compressed(tmp_path / "b.npz", features=np.random.default_rng(0).standard_normal((500, 4)))
-    assert read_features(tmp_path / "b.npz").features.shape == (500, 4)
-
-
 def test_weights_that_inflate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import zipfile
 
@@ -163,19 +150,6 @@ def test_shapes_without_numbers(tmp_path: Path) -> None:
     torch.save({"model": {"pos_embed": torch.zeros(1, 129, 2**40, device="meta")}}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="shapes without numbers"):
         read_checkpoint(tmp_path / "a.pt")
-
-
-def test_parquet_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = 200_000
-    columns = {"path": ["a.jpg"] * rows, "split": ["train"] * rows}
-    parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    parquet.write_table(pa.table({name: ["x" * 5000] * 1000 for name in columns}), tmp_path / "text.parquet")
-    monkeypatch.setattr(storage_parquet, "_VALUES", 10_000)
-    monkeypatch.setattr(storage_parquet, "_TEXT", 10_000)
-    with pytest.raises(DataError, match="promises 400,000 values in 200,000 rows"):
-        load_dataset(str(tmp_path / "rows.parquet"))
-    with pytest.raises(DataError, match="repeats long texts in the column 'path'"):
-        load_dataset(str(tmp_path / "text.parquet"))
 
 
 def test_one_long_name_does_not_lengthen_all_others(tmp_path: Path) -> None:
@@ -323,17 +297,6 @@ def test_weights_of_a_width_that_they_do_not_have() -> None:
     few = torch.zeros(9)
     with pytest.raises(CheckpointError, match="under many names"):
         infer_architecture({f"blocks.{number}.norm1.weight": few for number in range(100)})
-
-
-def test_characters_that_are_none(tmp_path: Path) -> None:
-    """Numpy takes any 32 bits for a character; Python fails on them, and not at once."""
-    text = np.array([2**31 - 1, 65], dtype=np.uint32).view("<U1")
-    np.savez(tmp_path / "a.npz", features=np.eye(2), paths=text)
-    np.save(tmp_path / "a.npy", text)
-    with pytest.raises(DataError, match="no characters"):
-        read_features(tmp_path / "a.npz")
-    with pytest.raises(DataError, match="no characters"):
-        read_integers(tmp_path / "a.npy", "cameras", 2)
 
 
 def test_numbers_in_names_that_fit_no_integer(tmp_path: Path) -> None:
