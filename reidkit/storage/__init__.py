@@ -1,4 +1,4 @@
-"""Files: atomic writes, locks, safe reading, feature files, Parquet. Loads neither torch nor numba."""
+"""Files: atomic writes, locks, safe reading, feature files, work folders, Parquet. Loads neither torch nor numba."""
 
 from reidkit.storage.atomic import atomic_write, check_writable, is_leftover, remove_leftovers, unwritable
 from reidkit.storage.feature_files import (
@@ -14,12 +14,14 @@ from reidkit.storage.feature_files import (
 )
 from reidkit.storage.locks import LOCK_NAME, hold, sole_writer
 from reidkit.storage.safe_open import NotAFileError, open_file, read_file
+from reidkit.storage.work_folder import WorkFolder
 
 __all__ = [
     "LOCK_NAME",
     "RUN_FEATURES",
     "FeatureFile",
     "NotAFileError",
+    "WorkFolder",
     "atomic_write",
     "check_output",
     "check_writable",
