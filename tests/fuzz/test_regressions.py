@@ -1,7 +1,6 @@
 """Hostile inputs that were once read wrongly, each with what it did."""
 
 import io
-import json
 import os
 import shutil
 import struct
@@ -27,7 +26,7 @@ from reidkit.loop import load_model
 from reidkit.pages.thumbnails import open_picture
 from reidkit.reporting.run import read_run
 from reidkit.runs import RunFolder, parse_assignment, read_toml, resolve_config
-from reidkit.storage.feature_files import read_features, read_integers
+from reidkit.storage.feature_files import read_integers
 from reidkit.storage.safe_open import open_file
 from tests.fuzz.campaign import check, write_input
 from tests.fuzz.readers import READERS, seeds_of
@@ -226,14 +225,14 @@ def test_strange_lines_of_metrics(tmp_path: Path, line: str) -> None:
     [
         ("index.json", '{"reidkit_index": 1}'),
         ("index.json", '{"reidkit_index": 1, "root": 3}'),
-        ("000001.json", '{"images": [["../../secret.png", 1, 1]], "unreadable": [], "replaces": []}'),
-        ("000001.json", '{"images": [["/etc/secret.png", 1, 1]], "unreadable": [], "replaces": []}'),
+        ("000001.json", '{"images": [[3, 1, 1]], "unreadable": [], "replaces": []}'),
+        ("000001.json", '{"images": [["a.png", 1]], "unreadable": [], "replaces": []}'),
         ("000001.json", '{"images": [], "unreadable": [], "replaces": ["../../x"]}'),
         ("000001.json", "[" * 5000),
         ("0x.json", '{"images": [], "unreadable": [], "replaces": []}'),
     ],
 )
-def test_indices_that_are_damaged_or_lead_out_of_the_gallery(tmp_path: Path, name: str, content: str) -> None:
+def test_indices_that_are_damaged(tmp_path: Path, name: str, content: str) -> None:
     lay_out("gallery index", tmp_path)
     (tmp_path / "index" / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match="is damaged"):
@@ -245,26 +244,6 @@ def test_json_that_exhausts_the_stack(tmp_path: Path) -> None:
     assert not is_index(tmp_path)
     with pytest.raises(DataError, match="is damaged"):
         read_calibration(tmp_path / "index.json")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"done": 2**62, "rows": 0},
-        {"done": "3"},
-        {"rows": -1},
-        {"left_out": [[1]]},
-        {"left_out": [[7, "x"]]},
-        {"left_out": [[1, "x"], [1, "x"]], "rows": 1},
-        {"rows": 0},
-    ],
-)
-def test_work_that_claims_what_cannot_be_is_done_anew(tmp_path: Path, change: dict[str, Any]) -> None:
-    lay_out("extraction", tmp_path)
-    state = tmp_path / ".out.npz.work" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_bytes()), **change}), encoding="utf-8")
-    READERS["extraction"].read(tmp_path)
-    assert len(read_features(tmp_path / "out.npz").features) == 3
 
 
 @pytest.mark.parametrize(
@@ -355,15 +334,6 @@ def test_broken_links_in_a_gallery(tmp_path: Path) -> None:
     lay_out("gallery index", tmp_path)
     (tmp_path / "photos" / "c.png").symlink_to("nowhere")
     READERS["gallery index"].read(tmp_path)
-
-
-def test_a_truth_value_in_place_of_a_number_of_an_image(tmp_path: Path) -> None:
-    """It chose all images, or none, in place of the second."""
-    lay_out("extraction", tmp_path)
-    state = tmp_path / ".out.npz.work" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_bytes()), "left_out": [[True, "x"]]}), encoding="utf-8")
-    READERS["extraction"].read(tmp_path)
-    assert read_features(tmp_path / "out.npz").paths == [str(tmp_path / "0.png"), str(tmp_path / "2.png")]
 
 
 def test_metadata_of_parquet_on_which_arrow_ends_the_process(tmp_path: Path) -> None:
