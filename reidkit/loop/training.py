@@ -31,7 +31,7 @@ from reidkit.loop.rounds import (
     train_round,
 )
 from reidkit.loop.stages import Stage
-from reidkit.runs import Followers, Interruption, Record, RunConfig, RunFolder, follow, save_rankings
+from reidkit.runs import Interruption, Loggers, Record, RunConfig, RunFolder, save_rankings
 
 __all__ = ["alternate"]
 
@@ -75,7 +75,7 @@ def alternate(
     with (
         closing(run),
         Interruption() as interruption,
-        follow(run.path, config, leads=leads, resume=resume) as followers,
+        Loggers(run.path, config, is_main=leads, resume=resume) as followers,
     ):
         alternation = _Alternation(fabric, model, stages, benchmark, run, config, progress, interruption, followers)
         return alternation.go(resume=resume)
@@ -94,7 +94,7 @@ class _Alternation:
         config: RunConfig,
         progress: Progress,
         interruption: Interruption,
-        followers: Followers,
+        followers: Loggers,
     ) -> None:
         self._stages, self._run, self._config, self._interruption = stages, run, config, interruption
         self._followers = followers
@@ -122,7 +122,7 @@ class _Alternation:
             self._restore(checkpoint)
         if self._machinery.team.is_main:
             self._run.restore_history(self._history)
-            self._followers.tell(self._history)
+            self._followers.log(self._history)
         progress.start_run(len(self._history), config.training.epochs)
         for epoch in range(len(self._history), config.training.epochs + 1):
             if epoch == 0:
@@ -264,7 +264,7 @@ class _Alternation:
                 self._run.save_checkpoint("best", self._weights())
             self._save()
             self._run.append(self._history[-1])
-            self._followers.tell(self._history)
+            self._followers.log(self._history)
         self._machinery.team.barrier()
 
     def _save(self, partial: dict[str, Any] | None = None) -> None:

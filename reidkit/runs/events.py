@@ -13,7 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-__all__ = ["append_picture", "append_scalars", "event_path", "figures_of"]
+__all__ = ["append_picture", "append_scalars", "event_path", "metrics_of"]
 
 _QUALITY = 85
 _RGB = 3  # TensorBoard's number of that colour space
@@ -24,12 +24,12 @@ def event_path(folder: Path) -> Path:
     return folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
 
 
-def figures_of(record: Mapping[str, Any]) -> list[tuple[str, float]]:
+def metrics_of(record: Mapping[str, Any]) -> list[tuple[str, float]]:
     """The numbers of a line of metrics.jsonl but for the epoch, nested names joined by a slash."""
     figures: list[tuple[str, float]] = []
     for name, value in record.items():
         if isinstance(value, dict):
-            figures += [(f"{name}/{inner}", number) for inner, number in figures_of(value)]
+            figures += [(f"{name}/{inner}", number) for inner, number in metrics_of(value)]
         elif isinstance(value, int | float) and name != "epoch":
             figures.append((name, float(value)))
     return figures

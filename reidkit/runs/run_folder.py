@@ -22,7 +22,7 @@ from reidkit.datasets import Split
 from reidkit.errors import ConfigError, RunError
 from reidkit.runs.checkpoints import has_checkpoint, load_latest, write_checkpoint
 from reidkit.runs.config import RunConfig
-from reidkit.runs.events import append_picture, append_scalars, event_path, figures_of
+from reidkit.runs.events import append_picture, append_scalars, event_path, metrics_of
 from reidkit.runs.recipes import resolve_config
 from reidkit.storage import (
     LOCK_NAME,
@@ -162,7 +162,7 @@ class RunFolder:
         try:
             with (self.path / "metrics.jsonl").open("ab") as file:
                 file.write(_line(record))
-            append_scalars(self._event_file(), record["epoch"], figures_of(record))
+            append_scalars(self._event_file(), record["epoch"], metrics_of(record))
         except OSError as error:
             raise unwritable(self.path / "metrics.jsonl", error) from error
 

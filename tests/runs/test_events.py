@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reidkit.runs.events import append_picture, append_scalars, event_path, figures_of
+from reidkit.runs.events import append_picture, append_scalars, event_path, metrics_of
 from tests.injected_faults import full_disk
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -71,4 +71,4 @@ def test_a_picture_first_of_a_resumed_run_voids_what_was_killed(tmp_path: Path) 
 
 def test_figures_are_the_numbers_of_a_record() -> None:
     record = {"epoch": 3, "labels": "clusters", "mAP": 10, "seconds": {"train": 1.5, "inner": {"a": 2}}}
-    assert figures_of(record) == [("mAP", 10.0), ("seconds/train", 1.5), ("seconds/inner/a", 2.0)]
+    assert metrics_of(record) == [("mAP", 10.0), ("seconds/train", 1.5), ("seconds/inner/a", 2.0)]
