@@ -8,8 +8,8 @@ import pytest
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from reidkit.clustering import candidates as search
 from reidkit.clustering import ClusteringConfig, capacity, create_clusterer, jaccard_graph, nearest_neighbours
+from reidkit.clustering import candidates as search
 from reidkit.clustering.sparse_rows import Rows
 from reidkit.distributed import ALONE, ProcessGroup
 from reidkit.errors import ClusteringError
