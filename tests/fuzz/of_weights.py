@@ -148,8 +148,6 @@ READERS: dict[str, Reader] = {
         lambda f: torch.save(state(), f / "new.pt"), lambda f: load_model(f / "new.pt"), changes=change_state
     ),
     "exported files": Reader(_write_exported, _read_exported),
-    "run's checkpoint": Reader(_write_run_checkpoint, lambda f: RunFolder(f).load_checkpoint(), "checkpoints/*", seal),
-    "run to go on with": Reader(
-        _write_begun, _resume, "run/checkpoints/last.pt", seal, changes=change_state, share=0.1
-    ),
+    "run's checkpoint": Reader(_write_run_checkpoint, lambda f: RunFolder(f).load_checkpoint(), "checkpoints/*"),
+    "run to go on with": Reader(_write_begun, _resume, "run/checkpoints/last.pt", share=0.1),
 }
