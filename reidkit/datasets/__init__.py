@@ -12,9 +12,14 @@ from reidkit.datasets.catalog import (
     synthetic_config,
 )
 from reidkit.datasets.check import DatasetFacts, check_dataset
-from reidkit.datasets.cluster_sheet import draw_clusters
 from reidkit.datasets.config import AugmentationConfig, Colour, DataConfig, SamplerConfig
-from reidkit.datasets.contact_sheet import write_contact_sheet
+from reidkit.datasets.contact_sheet import (
+    SheetImage,
+    SheetRow,
+    draw_clusters,
+    draw_contact_sheet,
+    write_contact_sheet,
+)
 from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops, multi_crop
 from reidkit.datasets.image_folder import load_plain
 from reidkit.datasets.images import (
@@ -48,6 +53,8 @@ __all__ = [
     "Pixels",
     "ReIDDataset",
     "SamplerConfig",
+    "SheetImage",
+    "SheetRow",
     "Split",
     "StoreRecord",
     "StoredImages",
@@ -61,6 +68,7 @@ __all__ = [
     "default_data_root",
     "draw_augmentation",
     "draw_clusters",
+    "draw_contact_sheet",
     "draw_crops",
     "evict",
     "find_root",
