@@ -21,17 +21,15 @@ from reidkit.datasets.contact_sheet import (
     write_contact_sheet,
 )
 from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops, multi_crop
-from reidkit.datasets.image_folder import load_plain
-from reidkit.datasets.images import (
-    IMAGE_FORMATS,
-    IMAGE_SUFFIXES,
+from reidkit.datasets.decoding import (
     DecodedImages,
     Pixels,
     StoredImages,
     decode_images,
     iterate_images,
 )
-from reidkit.datasets.lmdb import open_entry
+from reidkit.datasets.image_files import IMAGE_SUFFIXES, open_image, open_image_file, unreadable_warnings
+from reidkit.datasets.image_folder import load_plain
 from reidkit.datasets.sampler import sample_batches
 from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, Split
 from reidkit.datasets.store import StoreRecord, evict, list_stores, open_images
@@ -39,7 +37,6 @@ from reidkit.datasets.streaming import StreamedImages, prefetch
 
 __all__ = [
     "CATALOG",
-    "IMAGE_FORMATS",
     "IMAGE_SUFFIXES",
     "JUNK",
     "SYNTHETIC",
@@ -79,10 +76,12 @@ __all__ = [
     "load_plain",
     "multi_crop",
     "normalise",
-    "open_entry",
+    "open_image",
+    "open_image_file",
     "open_images",
     "prefetch",
     "sample_batches",
     "synthetic_config",
+    "unreadable_warnings",
     "write_contact_sheet",
 ]

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from reidkit.datasets.images import Pixels, open_image, resize_image
+from reidkit.datasets.decoding import Pixels, resize_image
+from reidkit.datasets.image_files import open_image
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 from reidkit.errors import DataError
 

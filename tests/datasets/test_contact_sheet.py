@@ -16,7 +16,7 @@ from reidkit.datasets import (
 )
 from reidkit.datasets.contact_sheet import _over_cameras, _sample
 from reidkit.errors import DataError
-from tests.datasets.test_images import corrupt_images
+from tests.datasets.test_decoding import corrupt_images
 
 MARGIN, LABEL, CAPTION, GAP = 16, 96, 18, 6
 """Pixels of a sheet around its cells."""
