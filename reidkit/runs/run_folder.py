@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
-_PACKAGES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
+_PACKAGES = ("torch", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
 
 
 class RunFolder:
