@@ -42,7 +42,7 @@ __all__ = ["RunFolder", "environment", "latest_run_path", "new_run_path"]
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
+_PACKAGES = ("torch", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
 
 
 class RunFolder:
