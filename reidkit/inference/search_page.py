@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from reidkit.__about__ import __version__
-from reidkit.datasets import IMAGE_FORMATS, open_entry
+from reidkit.datasets import open_image
 from reidkit.inference.matching import Match
 from reidkit.inference.pixels import printable
 from reidkit.storage import atomic_write
@@ -123,7 +122,7 @@ class _Album:
 
 def _thumbnail(path: Path, box: tuple[int, int]) -> str:
     try:
-        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+        with open_image(path) as image:
             # JPEG decoders shrink by powers of two for free.
             image.draft("RGB", (2 * box[0], 2 * box[1]))
             picture = image.convert("RGB")

@@ -63,15 +63,10 @@ class Album:
 
 def open_picture(path: Path, box: tuple[int, int]) -> "Picture | str":
     """One image as RGB, shrunk to fit the box (width, height); or `gone` or `unreadable`."""
-    from PIL import Image
-
-    from reidkit.datasets import (
-        IMAGE_FORMATS,  # the room loads torch
-        open_entry,
-    )
+    from reidkit.datasets import open_image  # which loads torch
 
     try:
-        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+        with open_image(path) as image:
             # JPEG decoders shrink by powers of two for free.
             image.draft("RGB", (2 * box[0], 2 * box[1]))
             picture = image.convert("RGB")

@@ -24,7 +24,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from reidkit.datasets import DecodedImages, decode_images, normalise
+from reidkit.datasets import DecodedImages, decode_images, normalise, unreadable_warnings
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.loop import Progress, TrainedModel, finish_together, place
 from reidkit.pretrain.lists import read_scores, write_list, write_scores
@@ -41,8 +41,6 @@ Scores = NDArray[np.float32]
 
 CHUNK = 4096
 """Most images that are read, scored and noted at a time."""
-
-_NAMED = 5  # unreadable files named one by one before the rest is counted
 
 
 class Selection(NamedTuple):
@@ -388,13 +386,6 @@ def _wait() -> None:
 
 
 def _warn_of_unreadable(selection: Selection) -> None:
-    names = selection.unreadable
-    if names:
-        rest = len(names) - _NAMED
-        logger.warning(
-            "%d of %d images are unreadable, have no score and are not kept: %s%s",
-            len(names),
-            len(selection.names),
-            ", ".join(names[:_NAMED]),
-            f" and {rest} more, see the table of scores" if rest > 0 else "",
-        )
+    images = f"{len(selection.names):,} images"
+    for warning in unreadable_warnings(selection.unreadable, images, " (they have no score)"):
+        logger.warning("%s", warning)
