@@ -1,4 +1,4 @@
-"""Draws charts as inline SVG: coloured by the page's style sheet, in light and dark, with a tooltip at every value."""
+"""Charts as inline SVG: coloured by the page's style sheet, in light and dark, with a tooltip at every value."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
 
-__all__ = ["Bar", "Series", "bar_chart", "line_chart", "nice_ticks", "tick_label"]
+__all__ = ["Bar", "Figure", "Series", "bar_chart", "line_chart", "nice_ticks", "tick_label"]
 
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38
@@ -29,6 +29,16 @@ class Series(NamedTuple):
     """(x, y) in ascending x; a NaN interrupts the line."""
     text: str = "{:,.4g}"
     """Format of a value in its tooltip."""
+
+
+class Figure(NamedTuple):
+    """A chart with its caption."""
+
+    title: str
+    keys: list[str]
+    """Names of the colours, in the order of the style sheet's classes; empty where the title says it all."""
+    drawing: Markup
+    """An `svg` element."""
 
 
 class Bar(NamedTuple):
@@ -58,21 +68,24 @@ def line_chart(
     *,
     label: str,
     span: tuple[float, float],
+    foot: str = "epoch",
     shaded: Sequence[float] = (),
+    marked: float | None = None,
 ) -> Markup:
-    """Lines over epochs.
+    """Draw lines, over epochs or another quantity.
 
     Args:
-        series: With at least one finite value among them; the k-th has the style sheet's class `s<k>`, even if others
-            have no points.
+        series: The k-th line has the style sheet's class `s<k>`, even if others have no points.
         label: What the chart shows, for readers who cannot see it.
-        span: First and last epoch of the horizontal axis.
+        span: First and last value of the horizontal axis.
+        foot: Name of the horizontal axis.
         shaded: Epochs to mark with a grey band.
+        marked: Value of the horizontal axis to mark with a dashed line.
 
     Returns:
         An `svg` element.
     """
-    values = [y for line in series for _, y in line.points if math.isfinite(y)]
+    values = [y for line in series for _, y in line.points if math.isfinite(y)] or [0.0]
     ticks = nice_ticks(min(values), max(values), 5, whole=all(value.is_integer() for value in values))
     first, last = span if span[0] < span[1] else (span[0] - 1, span[0] + 1)
     across = _Scale(first, last, LEFT, WIDTH - RIGHT)
@@ -82,10 +95,15 @@ def line_chart(
         left, right = (across(min(max(x, first), last)) for x in (epoch - 0.5, epoch + 0.5))
         _rect(svg, "shade", left, TOP, right - left, HEIGHT - BOTTOM - TOP)
     _draw_grid(svg, ticks, up)
-    marks = [tick for tick in nice_ticks(first, last, 7, whole=True) if span[0] <= tick <= span[1]]
-    _draw_foot(svg, [(across(mark), f"{mark:.0f}") for mark in marks], "epoch")
+    marks = nice_ticks(first, last, 7, whole=all(float(x).is_integer() for line in series for x, _ in line.points))
+    step = marks[1] - marks[0]
+    marks = [mark for mark in marks if span[0] <= mark + step / 1e6 and mark - step / 1e6 <= span[1]]
+    _draw_foot(svg, [(across(mark), tick_label(mark, step)) for mark in marks], foot)
+    if marked is not None:
+        path = {"class": "mark", "d": f"M{across(marked):.1f} {TOP}V{HEIGHT - BOTTOM}"}
+        SubElement(SubElement(svg, "path", path), "title").text = f"{foot} {marked:g}"
     for index, line in enumerate(series):
-        _draw_line(svg, line, index % _COLOURS + 1, across, up)
+        _draw_line(svg, line, index % _COLOURS + 1, across, up, foot)
     return _markup(svg)
 
 
@@ -180,7 +198,7 @@ def _draw_foot(svg: Element, marks: Sequence[tuple[float, str]], title: str) -> 
     _text(svg, "middle", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, title)
 
 
-def _draw_line(svg: Element, line: Series, number: int, across: _Scale, up: _Scale) -> None:
+def _draw_line(svg: Element, line: Series, number: int, across: _Scale, up: _Scale, foot: str) -> None:
     if not line.points:
         return
     finite = [math.isfinite(y) for _, y in line.points]
@@ -196,7 +214,7 @@ def _draw_line(svg: Element, line: Series, number: int, across: _Scale, up: _Sca
             dot = SubElement(
                 svg, "circle", {"class": style, "cx": f"{across(x):.1f}", "cy": f"{up(y):.1f}", "r": "2.5"}
             )
-            SubElement(dot, "title").text = f"epoch {x:g}: {line.name} {line.text.format(y)}"
+            SubElement(dot, "title").text = f"{foot} {x:g}: {line.name} {line.text.format(y)}"
 
 
 def _rect(svg: Element, name: str, x: float, y: float, width: float, height: float) -> Element:
