@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reidkit.pages import data_uri, open_picture
 from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import Known
+from reidkit.reporting.training_features import TrainingFeatures
 from reidkit.reporting.wording import count
 
 __all__ = ["FeatureMap", "make_feature_map"]
@@ -32,30 +32,30 @@ _SHEET_QUALITY = 60
 
 
 class FeatureMap(NamedTuple):
-    """The map as the page shows it."""
+    """A map for the page."""
 
     method: str
-    """How it was projected, and what is shown, in words."""
+    """Projection and number of images, in words."""
     drawing: Markup
     """An `svg` element; its k-th dot belongs to tile k of the sheets."""
     sheets: list[str]
     """Pictures of 500 images each, 25 in a row, as data URIs."""
 
 
-def make_feature_map(clustering: Clustering, known: Known) -> FeatureMap | None:
+def make_feature_map(clustering: Clustering, training: TrainingFeatures) -> FeatureMap | None:
     """Project at most 3,000 images to the plane by UMAP, or by principal components where UMAP is not installed.
 
     Returns:
         None with fewer than three images.
     """
-    total = len(known.features)
+    total = len(training.features)
     if total < 3:
         return None
     rows = np.arange(total)
     if total > MOST_POINTS:
         rows = np.sort(np.random.default_rng(_SEED).choice(total, MOST_POINTS, replace=False))
-    points, how = _project(known.features[rows])
-    drawing = _draw(_fit(points), rows, clustering, known)
+    points, how = _project(training.features[rows])
+    drawing = _draw(_fit(points), rows, clustering, training)
     paths = [Path(clustering.paths[row]) for row in rows.tolist()]
     sheets = [_sheet(paths[start : start + _PER_SHEET]) for start in range(0, len(paths), _PER_SHEET)]
     shown = f"{MOST_POINTS:,} of {total:,} images, drawn at random" if total > MOST_POINTS else count(total, "image")
@@ -76,16 +76,16 @@ def _project(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
             return np.asarray(places, np.float64), "projected by UMAP (15 neighbours, minimal distance 0.5)."
         why = "for UMAP, which shows neighbourhoods better, install reidkit[report]"
     pca = PCA(2, random_state=_SEED, svd_solver="full" if min(features.shape) <= 50 else "randomized")
-    with np.errstate(invalid="ignore"):  # features that are all the same have no variance to share out
+    with np.errstate(invalid="ignore"):  # equal features have no variance
         places = pca.fit_transform(features)
     return np.asarray(places, np.float64), f"projected on their first two principal components ({why})."
 
 
 def _umap() -> Any:
-    """The module, or None where it is not installed."""
+    """UMAP's module, or None where it is not installed."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it misses TensorFlow, which nothing here needs
+            warnings.simplefilter("ignore")  # about TensorFlow, which is not needed
             import umap
     except ImportError:
         return None
@@ -96,16 +96,17 @@ def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Places in the drawing; each axis fills it."""
     low, high = points.min(axis=0), points.max(axis=0)
     share = (points - low) / np.where(high > low, high - low, 1)
-    room = np.array([_WIDTH, _HEIGHT], np.float64) - 2 * _MARGIN
-    places: NDArray[np.float64] = _MARGIN + share * room
+    places: NDArray[np.float64] = _MARGIN + share * (np.array([_WIDTH, _HEIGHT]) - 2.0 * _MARGIN)
     return places
 
 
-def _draw(places: NDArray[np.float64], rows: NDArray[np.int64], clustering: Clustering, known: Known) -> Markup:
+def _draw(
+    places: NDArray[np.float64], rows: NDArray[np.int64], clustering: Clustering, training: TrainingFeatures
+) -> Markup:
     label = "Map of the features: images that the model finds alike lie close together"
     svg = Element("svg", {"viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img", "aria-label": label, "class": "map"})
-    cameras, identities = known.cameras, known.identities
-    order = np.argsort(clustering.labels[rows] >= 0, kind="stable")  # noise lies below
+    cameras, identities = training.cameras, training.identities
+    order = np.argsort(clustering.labels[rows] >= 0, kind="stable")  # noise is drawn below
     for index in order.tolist():
         row = int(rows[index])
         cluster = int(clustering.labels[row])

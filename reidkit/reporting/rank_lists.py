@@ -1,4 +1,4 @@
-"""Rank lists of single queries in pictures, right and wrong told apart."""
+"""Rank lists of single queries in pictures, right and wrong matches marked."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Match(NamedTuple):
 
 
 class QueryList(NamedTuple):
-    """One query and what it found."""
+    """One query and its matches."""
 
     query: Thumbnail
     precision: float
@@ -39,8 +39,8 @@ class RankSection(NamedTuple):
 
 
 def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
-    """The rank lists that a run stored; in words, why there are none."""
-    from reidkit.runs import RANKINGS, read_rankings  # the loop's room loads torch
+    """Show the rank lists that a run stored; return in words why there are none."""
+    from reidkit.runs import RANKINGS, read_rankings  # loads torch
 
     try:
         stored = read_rankings(folder)

@@ -1,4 +1,4 @@
-"""Reads a run folder, finished or not: what is missing or damaged becomes a note in words, not an error."""
+"""A run folder, finished or not, as read: what is missing or damaged becomes a note in words, not an error."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reidkit.errors import RunError
 from reidkit.reporting.wording import count
-from reidkit.storage import read_file
+from reidkit.storage import read_arrays, read_file
 
 __all__ = ["Clustering", "Epoch", "Run", "read_run"]
 
@@ -32,14 +32,14 @@ class Epoch:
     number: int
     kind: str
     """`clusters`, `instances` (every image a class of its own), or empty in an epoch without training."""
-    figures: dict[str, float]
+    metrics: dict[str, float]
     """Every finite number on the line by its name: mAP, rank1 (both per cent), clusters, noise (a share), loss, ..."""
     seconds: dict[str, float]
     """Time by stage."""
     others: dict[str, float] = field(default_factory=dict)
     """mAP in per cent on other data sets, by name: before the target's first epoch and at the end of UDA."""
     quality: dict[str, float] = field(default_factory=dict)
-    """Figures of the clustering by name: stability, silhouette, cameras_per_cluster, ..."""
+    """Metrics of the clustering by name: stability, silhouette, cameras_per_cluster, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Clustering:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run folder holds."""
+    """Content of a run folder."""
 
     folder: Path
     config: dict[str, Any]
@@ -162,7 +162,7 @@ def _parse_epoch(line: bytes) -> Epoch | None:
     return Epoch(
         number=record["epoch"],
         kind=str(record.get("labels", "")),
-        figures=_numbers(record),
+        metrics=_numbers(record),
         seconds=_numbers(seconds) if isinstance(seconds, dict) else {},
         others=_others(record.get("others")),
         quality=_numbers(quality) if isinstance(quality, dict) else {},
@@ -200,9 +200,7 @@ def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clu
 
 
 def _load_labels(path: Path, epoch: int) -> Clustering | str:
-    """The labels, or why they cannot be had."""
-    from reidkit.storage import read_arrays
-
+    """The labels, or in words why they cannot be shown."""
     name = f"labels/{path.name}"
     try:
         labels, paths = read_arrays(path, ("labels", "paths")).values()

@@ -1,4 +1,4 @@
-"""What a run knows of the images that it clustered, beside their labels: features, identities, cameras."""
+"""Features, identities and cameras of the images that a run clustered."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from reidkit.errors import DataError
 from reidkit.reporting.run import Clustering
+from reidkit.storage import RUN_FEATURES, read_features
 
-__all__ = ["Known", "read_known"]
+__all__ = ["Integers", "TrainingFeatures", "read_training_features"]
 
 Integers = NDArray[np.int64]
 
 
-class Known(NamedTuple):
+class TrainingFeatures(NamedTuple):
     """Row by row the images of a clustering."""
 
     features: NDArray[np.float32]
@@ -25,10 +26,8 @@ class Known(NamedTuple):
     """(N,), -1 is unknown."""
 
 
-def read_known(folder: Path, clustering: Clustering) -> Known | str:
-    """Read features.npz of a run folder; in words, why it is of no use."""
-    from reidkit.storage import RUN_FEATURES, read_features  # the loop's room loads torch
-
+def read_training_features(folder: Path, clustering: Clustering) -> TrainingFeatures | str:
+    """Read features.npz of a run folder; return in words why it cannot be used."""
     if not (folder / RUN_FEATURES).is_file():
         return f"{RUN_FEATURES} is missing: a run writes it in its last epoch, if that epoch clusters."
     try:
@@ -40,7 +39,7 @@ def read_known(folder: Path, clustering: Clustering) -> Known | str:
     features = stored.features.astype(np.float32)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     unknown = np.full(len(features), -1, np.int64)
-    return Known(
+    return TrainingFeatures(
         features,
         unknown if stored.identities is None else stored.identities,
         unknown if stored.cameras is None else stored.cameras,
