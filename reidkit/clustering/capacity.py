@@ -45,19 +45,22 @@ def available_memory() -> int | None:
         return None
 
 
-def search_bytes(n: int, dimension: int, k: int, *, processes: int = 1) -> int:
+def search_bytes(n: int, dimension: int, k: int, *, queries: int | None = None, processes: int = 1) -> int:
     """Peak of the neighbour search: unit vectors (also in half precision), candidates, neighbours, and tiles per core.
 
     Args:
         n: Features, N.
         dimension: Their size, D.
         k: Neighbours, K.
-        processes: ProcessGroup that share the search: two or more hold candidates to send, received and merged.
+        queries: Queries, Q, whose neighbours among the features are sought; None: the features themselves.
+        processes: Processes that share the search: two or more hold candidates to send, received and merged.
     """
-    candidates = 1.5 * _ENTRY * n * min(k + Half.margin, n) * (1 if processes == 1 else 3)
+    asked = n if queries is None else queries
+    candidates = 1.5 * _ENTRY * asked * min(k + Half.margin, n) * (1 if processes == 1 else 3)
     workers = min(os.cpu_count() or 1, 1 + 4 * n * n // _TILE_BYTES)
     tiles = workers * min(4 * n * n, _TILE_BYTES) + min(5 * n * n, _SETTLE_BYTES)
-    return int(6 * n * dimension + candidates + 4 * n * min(k, n) + tiles)
+    vectors = 6 * n * dimension + (0 if queries is None else 4 * queries * dimension)
+    return int(vectors + candidates + 4 * asked * min(k, n) + tiles)
 
 
 def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int = 1) -> int:
