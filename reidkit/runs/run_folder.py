@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 import torch
+from filelock import BaseFileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +27,6 @@ from reidkit.runs.recipes import resolve_config
 from reidkit.storage import (
     LOCK_NAME,
     RUN_FEATURES,
-    FolderLock,
     atomic_write,
     hold,
     is_leftover,
@@ -59,7 +59,7 @@ class RunFolder:
         self.log_file = path / "log.txt"
         self._checkpoints, self._labels = path / "checkpoints", path / "labels"
         self._events: Path | None = None
-        self._lock: FolderLock | None = None
+        self._lock: BaseFileLock | None = None
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> "RunFolder":

@@ -123,37 +123,6 @@ def test_files_with_the_name_of_a_store(tmp_path: Path) -> None:
     assert [record.key for record in list_stores(tmp_path / "store")] == ["0" * 16]
 
 
-@pytest.mark.parametrize("target", ["file", "nowhere"])
-def test_work_of_an_extraction_that_leads_elsewhere(tmp_path: Path, target: str) -> None:
-    """The features were written into whatever a link led to."""
-    lay_out("extraction", tmp_path / "input")
-    (tmp_path / "file").write_bytes(b"precious")
-    work = tmp_path / "input" / ".out.npz.work"
-    (work / "features.f32").unlink()
-    (work / "features.f32").symlink_to(tmp_path / target)
-    with pytest.raises(RunError, match=r"features\.f32 could not be written \(Too many levels of symbolic links\)"):
-        READERS["extraction"].read(tmp_path / "input")
-    assert (tmp_path / "file").read_bytes() == b"precious"
-    assert not (tmp_path / "nowhere").exists()
-
-
-@pytest.mark.parametrize("scores", [np.zeros(3, np.float32), np.zeros(2), np.zeros((2, 2), np.float32)])
-def test_chunks_of_a_selection_that_hold_something_else(tmp_path: Path, scores: "np.ndarray[Any, Any]") -> None:
-    lay_out("selection", tmp_path)
-    (tmp_path / "scores.parquet").unlink()
-    np.save(tmp_path / "list.txt.work" / "000001.npy", scores)
-    with pytest.raises(RunError, match=r"000001\.npy is damaged \(it holds"):
-        READERS["selection"].read(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["[" * 5000, "3", "{", "[[1]]"])
-def test_inputs_of_a_selection_that_are_none(tmp_path: Path, content: str) -> None:
-    lay_out("selection", tmp_path)
-    (tmp_path / "list.txt.work" / "inputs.json").write_text(content, encoding="utf-8")
-    with pytest.raises(RunError, match=r"inputs\.json is damaged"):
-        READERS["selection"].read(tmp_path)
-
-
 def test_scores_of_fewer_images_are_no_help(tmp_path: Path) -> None:
     from reidkit.pretrain.lists import write_scores
 
