@@ -127,7 +127,7 @@ def _open(
         folder = cache_folder() / "galleries" / hashlib.sha256(key).hexdigest()[:16]
     index = GalleryIndex(folder, embedder, gallery)
     done = index.update(batch_size=batch_size, progress=display)
-    warn_of_unreadable(done.problems)
+    warn_of_unreadable(done.problems, len(index) + len(done.problems))
     display.say(f"index {folder}: {len(index):,} images, {done.added:,} embedded now, {done.dropped:,} dropped")
     return index
 

@@ -81,12 +81,10 @@ class Album:
 
 def open_picture(path: Path, box: tuple[int, int]) -> "Picture | str":
     """Open an image as RGB, shrunk to fit the box (width, height); or return `gone` or `unreadable`."""
-    from PIL import Image
-
-    from reidkit.datasets import IMAGE_FORMATS, open_entry  # loads torch
+    from reidkit.datasets import open_image  # loads torch
 
     try:
-        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+        with open_image(path) as image:
             # JPEG decoders shrink by powers of two for free.
             image.draft("RGB", (2 * box[0], 2 * box[1]))
             picture = image.convert("RGB")

@@ -18,7 +18,7 @@ from PIL import Image
 from reidkit.backbones import load_weights, read_checkpoint
 from reidkit.cli import cli
 from reidkit.datasets import decode_images, load_dataset
-from reidkit.datasets.lmdb import load_lmdb
+from reidkit.datasets.lmdb_images import load_lmdb
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.inference.calibration import read_calibration
 from reidkit.loop import build_model, load_model
@@ -230,15 +230,6 @@ def test_pictures(tmp_path: Path, harm: Harm) -> None:
     (tmp_path / "a.jpg").write_bytes(pickle.dumps(harm))
     with pytest.raises(DataError, match="not an image"):
         decode_images([tmp_path / "a.jpg"], (16, 8), workers=1)
-
-
-def test_a_database_that_is_a_pickle_or_lies_beside_one(tmp_path: Path, harm: Harm) -> None:
-    READERS["LMDB"].write(tmp_path)
-    (tmp_path / "keys.pkl").write_bytes(pickle.dumps(harm))
-    assert len(load_lmdb(tmp_path, "x").train) == 20
-    (tmp_path / "data.mdb").write_bytes(pickle.dumps(harm))
-    with pytest.raises(DataError, match="is damaged, or no LMDB"):
-        load_lmdb(tmp_path, "x")
 
 
 def test_values_of_a_database(tmp_path: Path, harm: Harm) -> None:

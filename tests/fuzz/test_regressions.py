@@ -16,8 +16,7 @@ from PIL import Image
 
 from reidkit.backbones import checkpoints as weight_files
 from reidkit.backbones import infer_architecture, read_checkpoint
-from reidkit.datasets import Split, decode_images, images, load_dataset
-from reidkit.datasets.lmdb import load_lmdb
+from reidkit.datasets import Split, decode_images, load_dataset
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.inference import find_images
 from reidkit.inference.calibration import read_calibration
@@ -70,50 +69,6 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
         for kind, content in chunks
     )
-
-
-@pytest.mark.parametrize(("width", "height"), [(1, 100_000_000), (100_000_000, 1), (60_000, 60_000)])
-def test_sides_that_would_fill_the_memory(tmp_path: Path, width: int, height: int) -> None:
-    """1 x 100,000,000 pixels are 64 x 100,000,000 between the two passes of the filter: 25 GB."""
-    (tmp_path / "a.png").write_bytes(png(width, height))
-    assert "the limit" in problem_of(tmp_path / "a.png")
-
-
-def test_progressive_jpegs_of_many_scans(tmp_path: Path) -> None:
-    """Every scan passes over all pixels: a file of a megabyte can take hours."""
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg", progressive=True)
-    data = (tmp_path / "a.jpg").read_bytes()
-    assert decode_images([tmp_path / "a.jpg"], (16, 8), workers=1).readable.all()
-    frame = data.index(b"\xff\xc2")
-    last = data.rindex(b"\xff\xda")
-    many = data[:-2] + data[last:-2] * 30 + data[-2:]
-    for content, side in ((data, 12_000), (many, 6000)):
-        size = struct.pack(">HH", side, side)
-        (tmp_path / "a.jpg").write_bytes(content[: frame + 5] + size + content[frame + 9 :])
-        assert "progressive JPEG" in problem_of(tmp_path / "a.jpg")
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_large_images_are_brought_to_rgb_in_strips_with_the_same_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    """Whole, an image of 16-bit integers took eight times its memory."""
-    rng = np.random.default_rng(0)
-    values: Any = rng.integers(0, 256, (50, 30, max(1, len(Image.new(mode, (1, 1)).getbands()))), dtype=np.uint8)
-    if mode.startswith(("I", "F")):
-        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
-        picture = Image.fromarray(
-            (values[..., 0] / 256).astype(kind) if mode == "F" else values[..., 0].astype(kind) * 250
-        )
-    else:
-        picture = (
-            Image.frombytes(mode, (30, 50), values.tobytes()) if mode != "1" else Image.fromarray(values[..., 0] > 99)
-        )
-    path = tmp_path / "a.tiff"
-    picture.save(path)
-    whole = decode_images([path], (16, 8), workers=1).pixels
-    monkeypatch.setattr(images, "_STRIP", 7 * 30)
-    np.testing.assert_array_equal(decode_images([path], (16, 8), workers=1).pixels, whole)
 
 
 # -- arrays and tables ------------------------------------------------------------------------------------------------
@@ -290,22 +245,6 @@ def test_numbers_in_names_that_fit_no_integer(tmp_path: Path) -> None:
 
 def _columns(split: Split) -> tuple[tuple[Path, ...], list[int], list[int]]:
     return split.paths, split.identities.tolist(), split.cameras.tolist()
-
-
-def test_database_that_ends_early_or_points_beyond_its_end(tmp_path: Path) -> None:
-    """LMDB itself would end the process."""
-    lay_out("LMDB", tmp_path)
-    database = tmp_path / "data.mdb"
-    data = database.read_bytes()
-    root = max(data.find(b"0001", at) for at in range(0, len(data), 4096))
-    database.write_bytes(data[:-8192])
-    with pytest.raises(DataError, match="is damaged"):
-        load_lmdb(tmp_path, "x")
-    (tmp_path / "other").mkdir()
-    # The node of a key: 4 bytes of the value's length stand 8 before it.
-    (tmp_path / "other" / "data.mdb").write_bytes(data[: root - 8] + b"\xff\xff\xff\x0f" + data[root - 4 :])
-    with pytest.raises(DataError, match="is damaged"):
-        load_lmdb(tmp_path / "other", "x")
 
 
 def test_pictures_on_pages_are_files(tmp_path: Path) -> None:
