@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from reidkit.datasets import Split
 from reidkit.errors import DataError
+from reidkit.inference.embedder import Embedder
+from reidkit.inference.sources import find_images
+from reidkit.loop import Progress
 from reidkit.storage import atomic_write, read_file
 
-__all__ = ["Calibration", "fit_calibration", "read_calibration", "write_calibration"]
+__all__ = ["Calibration", "calibrate", "fit_calibration", "read_calibration", "write_calibration"]
 
 _PAIRS = 200_000  # of each kind; more change nothing that can be seen
 _FEWEST = 50
@@ -40,6 +43,32 @@ class Calibration(NamedTuple):
 class _Pairs(NamedTuple):
     first: NDArray[np.int64]
     second: NDArray[np.int64]
+
+
+def calibrate(
+    embedder: Embedder, dataset: str, *, data_root: Path | None = None, progress: Progress | None = None
+) -> Calibration:
+    """Fit a calibration to the readable images of known identity of a data set.
+
+    Args:
+        embedder: From `load`.
+        dataset: A name, a folder or a table, as `find_images` takes it.
+        data_root: Folder of the data sets.
+        progress: Gets the number of images done.
+
+    Raises:
+        DataError: The data set is not found, or has too few pairs.
+    """
+    images = find_images([dataset], data_root=data_root)
+    images = images.subset(images.identities >= 0)
+    progress = progress or Progress()
+    progress.begin(f"embed {dataset}", len(images))
+    features, readable = [np.empty((0, embedder.feature_dim), np.float32)], [np.empty(0, np.bool_)]
+    for batch in embedder.stream(images.paths):
+        features.append(batch.features)
+        readable.append(batch.readable)
+        progress.advance(sum(map(len, readable)))
+    return fit_calibration(np.concatenate(features), images.subset(np.concatenate(readable)))
 
 
 def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int = 0) -> Calibration:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from reidkit.inference.matching import Match
+from reidkit.inference.gallery_search import Match
 from reidkit.inference.pixels import printable
 from reidkit.pages import Album, write_page
 
