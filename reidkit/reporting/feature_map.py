@@ -3,7 +3,6 @@
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 from markupsafe import Markup
@@ -24,6 +23,15 @@ _WIDTH, _HEIGHT, _MARGIN = 1000, 560, 12
 _TINTS = 10
 """Colours of the style sheet, given to clusters in turn."""
 _SEED = 0
+
+# Markup.format escapes what it inserts.
+_SVG = Markup(
+    '<svg viewBox="0 0 {} {}" role="img" class="map" '
+    'aria-label="Map of the features: images that the model finds alike are close together">{}</svg>'
+)
+_DOT = Markup(
+    '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="4" data-tile="{}" data-cluster="{}"><title>{}</title></circle>'
+)
 
 TILE_WIDTH, TILE_HEIGHT = 40, 80
 _COLUMNS = 25
@@ -103,23 +111,17 @@ def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def _draw(
     places: NDArray[np.float64], rows: NDArray[np.int64], clustering: Clustering, training: TrainingFeatures
 ) -> Markup:
-    label = "Map of the features: images that the model finds alike lie close together"
-    svg = Element("svg", {"viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img", "aria-label": label, "class": "map"})
-    cameras, identities = training.cameras, training.identities
+    dots = []
     order = np.argsort(clustering.labels[rows] >= 0, kind="stable")  # noise is drawn below
     for index in order.tolist():
         row = int(rows[index])
         cluster = int(clustering.labels[row])
         words = [Path(clustering.paths[row]).name, f"cluster {cluster}" if cluster >= 0 else "noise"]
-        words += [f"identity {identities[row]}"] if identities[row] >= 0 else []
-        words += [f"camera {cameras[row]}"] if cameras[row] >= 0 else []
-        x, y = places[index]
+        for name, values in (("identity", training.identities), ("camera", training.cameras)):
+            words += [f"{name} {values[row]}"] if values[row] >= 0 else []
         tint = f"t{cluster % _TINTS}" if cluster >= 0 else "t-noise"
-        place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "4"}
-        dot = SubElement(svg, "circle", {"class": tint, **place, "data-tile": str(index), "data-cluster": str(cluster)})
-        SubElement(dot, "title").text = " · ".join(words)
-    # ElementTree has escaped every text and attribute.
-    return Markup(tostring(svg, encoding="unicode"))
+        dots.append(_DOT.format(tint, *places[index], index, cluster, " · ".join(words)))
+    return _SVG.format(_WIDTH, _HEIGHT, Markup().join(dots))
 
 
 def _sheet(paths: list[Path]) -> str:
