@@ -61,17 +61,11 @@ def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
     )
     groups = []
     for kind, name in _NAMES.items():
-        lists = [
-            QueryList(
-                album.add(entry.path),
-                100 * entry.average_precision,
-                [
-                    Match(album.add(path), right, score)
-                    for path, right, score in zip(entry.paths, entry.right, entry.scores, strict=True)
-                ],
-            )
-            for entry in stored.lists
-            if entry.kind == kind
-        ]
+        lists = []
+        for entry in stored.lists:
+            found = zip(entry.paths, entry.right, entry.scores, strict=True)
+            if entry.kind == kind:
+                matches = [Match(album.add(path), right, score) for path, right, score in found]
+                lists.append(QueryList(album.add(entry.path), 100 * entry.average_precision, matches))
         groups += [(name, lists)] if lists else []
     return RankSection(summary, groups)

@@ -119,16 +119,14 @@ def read_run(folder: Path) -> Run:
 def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:
     try:
         table = parse(read_file(path).decode())
+        if isinstance(table, dict):
+            return table
+        notes.append(f"{path.name} is damaged (it holds no table).")
     except OSError:
         notes.append(f"{path.name} {_UNREADABLE}.")
-        return {}
     except (ValueError, RecursionError) as error:
         notes.append(f"{path.name} is damaged ({error}).")
-        return {}
-    if not isinstance(table, dict):
-        notes.append(f"{path.name} is damaged (it holds no table).")
-        return {}
-    return table
+    return {}
 
 
 def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
@@ -137,17 +135,12 @@ def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
         lines = read_file(path).splitlines()
     except OSError:
         return []
-    epochs: dict[int, Epoch] = {}
-    damaged: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        epoch = _parse_epoch(line)
-        if epoch is None:
-            damaged.append(number)
-        else:
-            epochs[epoch.number] = epoch
+    parsed = [_parse_epoch(line) for line in lines]
+    damaged = [str(number) for number, epoch in enumerate(parsed, start=1) if epoch is None]
     if damaged:
-        numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        numbers = ", ".join(damaged[:5] + ["..."] * (len(damaged) > 5))
         notes.append(f"metrics.jsonl has damaged lines, which are left out: {numbers}.")
+    epochs = {epoch.number: epoch for epoch in parsed if epoch is not None}
     return [epochs[number] for number in sorted(epochs)]
 
 
@@ -158,25 +151,22 @@ def _parse_epoch(line: bytes) -> Epoch | None:
         return None
     if not isinstance(record, dict) or type(record.get("epoch")) is not int or not 0 <= record["epoch"] < _EPOCHS:
         return None
-    seconds, quality = record.get("seconds"), record.get("quality")
+    others = record.get("others")
+    scores = {name: _numbers(table) for name, table in others.items()} if isinstance(others, dict) else {}
     return Epoch(
         number=record["epoch"],
         kind=str(record.get("labels", "")),
         metrics=_numbers(record),
-        seconds=_numbers(seconds) if isinstance(seconds, dict) else {},
-        others=_others(record.get("others")),
-        quality=_numbers(quality) if isinstance(quality, dict) else {},
+        seconds=_numbers(record.get("seconds")),
+        others={name: table["mAP"] for name, table in scores.items() if "mAP" in table},
+        quality=_numbers(record.get("quality")),
     )
 
 
-def _others(given: Any) -> dict[str, float]:
-    scores = given.items() if isinstance(given, dict) else ()
-    tables = {name: _numbers(table) for name, table in scores if isinstance(table, dict)}
-    return {name: table["mAP"] for name, table in tables.items() if "mAP" in table}
-
-
-def _numbers(record: dict[str, Any]) -> dict[str, float]:
-    numbers = {name: value for name, value in record.items() if isinstance(value, int | float)}
+def _numbers(table: Any) -> dict[str, float]:
+    """The finite numbers of a table."""
+    items = table.items() if isinstance(table, dict) else ()
+    numbers = {name: value for name, value in items if isinstance(value, int | float)}
     return {name: float(value) for name, value in numbers.items() if abs(value) <= sys.float_info.max}
 
 
@@ -184,10 +174,8 @@ def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clu
     """The newest readable labels among the epochs that trained on clusters."""
     problems: list[str] = []
     found = None
-    for epoch in reversed(epochs):
-        if epoch.kind != "clusters":
-            continue
-        result = _load_labels(folder / "labels" / f"epoch_{epoch.number:03d}.npz", epoch.number)
+    for number in (epoch.number for epoch in reversed(epochs) if epoch.kind == "clusters"):
+        result = _load_labels(folder / "labels" / f"epoch_{number:03d}.npz", number)
         if isinstance(result, Clustering):
             found = result
             break
