@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.reporting.training_features import Integers
+from reidkit.reporting.run import Integers
 from reidkit.reporting.wording import percent
 
 __all__ = ["CameraTable", "camera_confusion"]

@@ -7,8 +7,7 @@ import numpy as np
 
 from reidkit.pages import Album, Thumbnail
 from reidkit.reporting.cluster_suspects import Clusters, Suspect, camera_entropy, suspected_merges, suspected_splits
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import Integers, TrainingFeatures
+from reidkit.reporting.run import Clustering, Integers, TrainingFeatures
 from reidkit.reporting.wording import count
 
 __all__ = ["Group", "Tile", "make_groups", "make_largest", "make_noise"]

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import Integers, TrainingFeatures
+from reidkit.reporting.run import Clustering, Integers, TrainingFeatures
 
 __all__ = ["Clusters", "Suspect", "camera_entropy", "suspected_merges", "suspected_splits"]
 

@@ -2,15 +2,14 @@
 
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from reidkit.pages import data_uri, open_picture
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import TrainingFeatures
+from reidkit.reporting.run import Clustering, TrainingFeatures
 from reidkit.reporting.wording import count
 
 __all__ = ["FeatureMap", "make_feature_map"]
@@ -76,28 +75,19 @@ def _project(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
 
     why = f"fewer than {FEWEST_FOR_UMAP} images are too few for UMAP"
     if len(features) >= FEWEST_FOR_UMAP:
-        umap = _umap()
-        if umap is not None:
+        try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about its own defaults
-                places = umap.UMAP(n_neighbors=15, min_dist=0.5, random_state=_SEED, n_jobs=1).fit_transform(features)
+                warnings.simplefilter("ignore")  # about TensorFlow, which is not needed, and its own defaults
+                from umap import UMAP
+
+                places = UMAP(n_neighbors=15, min_dist=0.5, random_state=_SEED, n_jobs=1).fit_transform(features)
             return np.asarray(places, np.float64), "projected by UMAP (15 neighbours, minimal distance 0.5)."
-        why = "for UMAP, which shows neighbourhoods better, install reidkit[report]"
+        except ImportError:
+            why = "for UMAP, which shows neighbourhoods better, install reidkit[report]"
     pca = PCA(2, random_state=_SEED, svd_solver="full" if min(features.shape) <= 50 else "randomized")
     with np.errstate(invalid="ignore"):  # equal features have no variance
         places = pca.fit_transform(features)
     return np.asarray(places, np.float64), f"projected on their first two principal components ({why})."
-
-
-def _umap() -> Any:
-    """UMAP's module, or None where it is not installed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about TensorFlow, which is not needed
-            import umap
-    except ImportError:
-        return None
-    return umap
 
 
 def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:

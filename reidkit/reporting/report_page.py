@@ -14,8 +14,7 @@ from reidkit.reporting.feature_map import make_feature_map
 from reidkit.reporting.headline import headline, progress
 from reidkit.reporting.metric_charts import curves, shaded, size_histogram, unrecorded
 from reidkit.reporting.rank_lists import make_rank_lists
-from reidkit.reporting.run import Clustering, Epoch, Run, read_run
-from reidkit.reporting.training_features import TrainingFeatures, read_training_features
+from reidkit.reporting.run import Clustering, Epoch, Run, TrainingFeatures, read_run, read_training_features
 from reidkit.reporting.wording import count
 
 __all__ = ["write_report"]
@@ -62,7 +61,8 @@ def _content(run: Run) -> dict[str, Any]:
         "notes": [*run.notes, *_skipped_steps(run.epochs)],
         "cards": headline(run),
         "curves": curves(run.epochs),
-        "unrecorded": _unrecorded(run.epochs),
+        "unrecorded": unrecorded(run.epochs),
+        "evaluated": any("mAP" in epoch.metrics for epoch in run.epochs),
         "shaded": bool(shaded(run.epochs)),
         **_clusters(clustering, training, album),
         "lists": make_rank_lists(run.folder, album),
@@ -76,7 +76,8 @@ def _content(run: Run) -> dict[str, Any]:
 
 def _clusters(clustering: Clustering | None, training: TrainingFeatures | str, album: Album) -> dict[str, Any]:
     """Content of the sections about clusters."""
-    shown: dict[str, Any] = {"clustering": None, "histogram": None, "noise": None, "groups": [], "feature_map": None}
+    names = ("clustering", "histogram", "noise", "identified", "feature_map")
+    shown: dict[str, Any] = dict.fromkeys(names) | {"groups": []}
     if clustering is None:
         why = "There are no clusters yet, so nothing to show."
         return shown | {"no_map": why, "cameras": why}
@@ -88,29 +89,13 @@ def _clusters(clustering: Clustering | None, training: TrainingFeatures | str, a
     if not album.empty:
         shown |= {"noise": noise, "groups": [group for group in groups if group.tiles]}
     if not isinstance(training, TrainingFeatures):
-        return shown | {"doubt": "", "no_map": training, "cameras": f"{training} Cameras are stored with the features."}
+        return shown | {"no_map": training, "cameras": f"{training} Cameras are stored with the features."}
     return shown | {
-        "doubt": _doubt(training),
+        "identified": bool((training.identities >= 0).any()),
         "feature_map": make_feature_map(clustering, training),
         "no_map": "Fewer than three images are no map.",
         "cameras": camera_confusion(clustering.labels, training.cameras),
     }
-
-
-def _unrecorded(epochs: list[Epoch]) -> str:
-    missing = unrecorded(epochs)
-    if not missing:
-        return ""
-    text = f"Not recorded: {'; '.join(missing)}."
-    if any("mAP" in epoch.metrics for epoch in epochs):
-        return text
-    return f"{text} Without an evaluation on labelled query and gallery images, mAP and Rank-1 cannot be known."
-
-
-def _doubt(training: TrainingFeatures) -> str:
-    if (training.identities >= 0).any():
-        return "Where the identities of training images are known, the number of them in a cluster is given."
-    return "The identities of the training images are unknown, so whether a suspicion is right cannot be known."
 
 
 def _skipped_steps(epochs: list[Epoch]) -> list[str]:

@@ -6,18 +6,19 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import RunError
+from reidkit.errors import DataError, RunError
 from reidkit.reporting.wording import count
-from reidkit.storage import read_arrays, read_file
+from reidkit.storage import RUN_FEATURES, read_arrays, read_features, read_file
 
-__all__ = ["Clustering", "Epoch", "Run", "read_run"]
+__all__ = ["Clustering", "Epoch", "Integers", "Run", "TrainingFeatures", "read_run", "read_training_features"]
 
 Value = TypeVar("Value")
+Integers = NDArray[np.int64]
 
 _MODES = {"usl": "USL", "uda": "UDA", "supervised": "Supervised training", "pretrain": "Pre-training"}
 
@@ -47,13 +48,13 @@ class Clustering:
     """The pseudo-labels of one epoch."""
 
     epoch: int
-    labels: NDArray[np.int64]
+    labels: Integers
     """(N,) cluster of every image, -1 is noise."""
     paths: list[str]
     """N absolute image paths; the images may be gone."""
 
     @property
-    def clusters(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def clusters(self) -> tuple[Integers, Integers]:
         """(C,) labels without noise in ascending order, and (C,) images in each."""
         labels, sizes = np.unique(self.labels[self.labels >= 0], return_counts=True)
         return labels, sizes.astype(np.int64)
@@ -62,6 +63,17 @@ class Clustering:
     def noise(self) -> int:
         """Images without a cluster."""
         return int((self.labels < 0).sum())
+
+
+class TrainingFeatures(NamedTuple):
+    """Features, identities and cameras of the images of a clustering, row by row."""
+
+    features: NDArray[np.float32]
+    """(N, D), L2-normalised."""
+    identities: Integers
+    """(N,), -1 is unknown."""
+    cameras: Integers
+    """(N,), -1 is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,26 @@ def read_run(folder: Path) -> Run:
     environment = _read_table(folder / "environment.json", json.loads, notes)
     epochs = _read_epochs(folder / "metrics.jsonl", notes)
     return Run(folder, config, environment, epochs, _read_clustering(folder, epochs, notes), notes)
+
+
+def read_training_features(folder: Path, clustering: Clustering) -> TrainingFeatures | str:
+    """Read features.npz of a run folder; return in words why it cannot be used."""
+    if not (folder / RUN_FEATURES).is_file():
+        return f"{RUN_FEATURES} is missing: a run writes it in its last epoch, if that epoch clusters."
+    try:
+        stored = read_features(folder / RUN_FEATURES)
+    except DataError as error:
+        return f"{RUN_FEATURES} is damaged: {error}."
+    if stored.paths != clustering.paths:
+        return f"{RUN_FEATURES} is of other images than the labels of epoch {clustering.epoch}."
+    features = stored.features.astype(np.float32)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    unknown = np.full(len(features), -1, np.int64)
+    return TrainingFeatures(
+        features,
+        unknown if stored.identities is None else stored.identities,
+        unknown if stored.cameras is None else stored.cameras,
+    )
 
 
 def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:

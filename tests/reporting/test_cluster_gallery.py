@@ -4,8 +4,7 @@ from numpy.typing import ArrayLike
 
 from reidkit.pages.thumbnails import Album
 from reidkit.reporting.cluster_gallery import Group, make_groups, make_largest, make_noise
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import TrainingFeatures
+from reidkit.reporting.run import Clustering, TrainingFeatures
 from tests.naive import unit_vectors
 
 

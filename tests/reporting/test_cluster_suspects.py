@@ -3,8 +3,7 @@ import pytest
 
 from reidkit.reporting import cluster_suspects as module
 from reidkit.reporting.cluster_suspects import Clusters, camera_entropy, suspected_merges, suspected_splits
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import TrainingFeatures
+from reidkit.reporting.run import Clustering, TrainingFeatures
 from tests.naive import unit_vectors
 
 

@@ -11,8 +11,7 @@ from sklearn.decomposition import PCA
 
 from reidkit.reporting import feature_map as module
 from reidkit.reporting.feature_map import TILE_HEIGHT, TILE_WIDTH, make_feature_map
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import TrainingFeatures
+from reidkit.reporting.run import Clustering, TrainingFeatures
 from tests.naive import unit_vectors
 from tests.reporting.folders import make_images
 
