@@ -15,7 +15,7 @@ from safetensors.numpy import save as to_safetensors
 
 from reidkit.backbones import infer_architecture, load_weights, read_checkpoint
 from reidkit.errors import CheckpointError
-from reidkit.export.formats import export_checkpoint
+from reidkit.export import export_checkpoint
 from reidkit.loop import load_model
 from reidkit.runs import RunFolder
 from reidkit.runs.checkpoints import write_checkpoint
