@@ -37,6 +37,10 @@ class ClusteringConfig(Settings):
     """Library that searches the nearest neighbours; the result is the same. auto: the fastest exact one. approximate:
     faiss' inverted lists, which miss some neighbours and say how many."""
 
+    device: str = ""
+    """Device that searches the nearest neighbours, as torch names it ("cpu", "cuda", "cuda:1"); empty: the run's. The
+    result is the same."""
+
     threads: int | None = Field(default=None, ge=1)
     """Threads of the clustering; None: every core. The result is the same."""
 

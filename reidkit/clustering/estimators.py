@@ -18,7 +18,7 @@ __all__ = ["JaccardDBSCAN", "JaccardHDBSCAN", "create_clusterer"]
 
 
 class _JaccardEstimator(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What the estimators of this room share: they cluster the Jaccard graph of the features."""
+    """Base of the estimators: clusters the Jaccard graph of the features."""
 
     labels_: NDArray[np.int64]
     graph_: "csr_array[np.float32, tuple[int, int]]"
@@ -29,9 +29,10 @@ class _JaccardEstimator(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # s
     backend: str
     device: str
     threads: int | None
+    group: Any
 
     def _connect(self, X: Any, max_distance: float) -> None:  # noqa: N803
-        """Set `graph_` to the Jaccard graph of the features, and what scikit-learn keeps of them."""
+        """Set `graph_` to the Jaccard graph of the features, and the attributes that scikit-learn asks for."""
         self.graph_ = jaccard_graph(
             X,
             k1=self.k1,
@@ -40,6 +41,7 @@ class _JaccardEstimator(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # s
             backend=self.backend,
             device=self.device,
             threads=self.threads,
+            group=self.group,
         )
         validate_data(self, X, skip_check_array=True)
 
@@ -58,6 +60,8 @@ class JaccardDBSCAN(_JaccardEstimator):
         backend: See `nearest_neighbours`: "auto", "torch" and "faiss" find the same, "approximate" most of it.
         device: torch's name of the device that searches the neighbours.
         threads: Threads; None takes every core. The result is the same.
+        group: `torch.distributed` process group that shares the work on the graph, see `jaccard_graph`: every process
+            of it fits the same features and gets the labels of one process. None: this process computes all.
 
     Attributes:
         labels_: (N,) int64 cluster of each feature, -1 is noise.
@@ -79,6 +83,7 @@ class JaccardDBSCAN(_JaccardEstimator):
         backend: str = "auto",
         device: str = "cpu",
         threads: int | None = None,
+        group: Any = None,
     ) -> None:
         self.eps = eps
         self.min_samples = min_samples
@@ -87,6 +92,7 @@ class JaccardDBSCAN(_JaccardEstimator):
         self.backend = backend
         self.device = device
         self.threads = threads
+        self.group = group
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Cluster features.
@@ -124,6 +130,8 @@ class JaccardHDBSCAN(_JaccardEstimator):
         backend: See `nearest_neighbours`: "auto", "torch" and "faiss" find the same, "approximate" most of it.
         device: torch's name of the device that searches the neighbours.
         threads: Threads; None takes every core. The result is the same.
+        group: `torch.distributed` process group that shares the work on the graph, see `jaccard_graph`: every process
+            of it fits the same features and gets the labels of one process. None: this process computes all.
 
     Attributes:
         labels_: (N,) int64 cluster of each feature, numbered by their first feature, -1 is noise.
@@ -146,6 +154,7 @@ class JaccardHDBSCAN(_JaccardEstimator):
         backend: str = "auto",
         device: str = "cpu",
         threads: int | None = None,
+        group: Any = None,
     ) -> None:
         self.min_cluster_size = min_cluster_size
         self.min_samples = min_samples
@@ -155,6 +164,7 @@ class JaccardHDBSCAN(_JaccardEstimator):
         self.backend = backend
         self.device = device
         self.threads = threads
+        self.group = group
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Cluster features.
@@ -179,8 +189,16 @@ class JaccardHDBSCAN(_JaccardEstimator):
         return self
 
 
-def create_clusterer(config: ClusteringConfig) -> JaccardDBSCAN | JaccardHDBSCAN:
-    """Build the estimator of the configured method; it takes the fields that it has a use for."""
-    if config.method == "hdbscan":
-        return JaccardHDBSCAN(**config.model_dump(exclude={"method", "eps"}))
-    return JaccardDBSCAN(**config.model_dump(exclude={"method", "min_cluster_size"}))
+def create_clusterer(
+    config: ClusteringConfig, *, device: str = "cpu", group: Any = None
+) -> JaccardDBSCAN | JaccardHDBSCAN:
+    """Build the estimator of the configured method, with the settings that it takes.
+
+    Args:
+        config: Settings of the clustering.
+        device: Device that searches the neighbours where `config.device` is empty: the run's.
+        group: `torch.distributed` process group that shares the work; None: this process computes all.
+    """
+    estimator, unused = (JaccardHDBSCAN, "eps") if config.method == "hdbscan" else (JaccardDBSCAN, "min_cluster_size")
+    settings = config.model_dump(exclude={"method", "device", unused})
+    return estimator(**settings, device=config.device or device, group=group)

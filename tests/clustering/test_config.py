@@ -22,6 +22,7 @@ def test_the_estimators_take_every_field() -> None:
         "k1": 20,
         "k2": 4,
         "backend": "torch",
+        "device": "cuda:1",
         "threads": 2,
     }
     assert {"method", *values} == set(ClusteringConfig.model_fields)
@@ -29,6 +30,15 @@ def test_the_estimators_take_every_field() -> None:
         taken = create_clusterer(ClusteringConfig(method=method, **values)).get_params()
         expected = {name: value for name, value in values.items() if name != ignored}
         assert {name: value for name, value in taken.items() if name in values} == expected
+
+
+@pytest.mark.parametrize("method", ["dbscan", "hdbscan"])
+def test_the_device_is_the_runs_unless_one_is_configured(method: Any) -> None:
+    group = object()
+    taken = create_clusterer(ClusteringConfig(method=method), device="cuda:3", group=group).get_params()
+    assert (taken["device"], taken["group"]) == ("cuda:3", group)
+    chosen = create_clusterer(ClusteringConfig(method=method, device="cpu"), device="cuda:3").get_params()
+    assert (chosen["device"], chosen["group"]) == ("cpu", None)
 
 
 def test_every_field_is_documented() -> None:
