@@ -5,7 +5,6 @@ from importlib import import_module
 from numba.core.registry import cpu_target
 
 for name in (
-    "matplotlib.pyplot",
     "reidkit.cli.runs",
     "reidkit.pretrain",
     "reidkit.supervised",
