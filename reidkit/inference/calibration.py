@@ -72,7 +72,8 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
     Pairs of the same and of different identities have the same total weight, so that the probability does not depend on
     the size of a gallery or the number of its people: it is the posterior at even odds. For other odds o, multiply
     p / (1 - p) by o. Isotonic regression (Zadrozny and Elkan, KDD 2002); where there are fewer than 1,000 pairs of the
-    same identity, logistic regression (Platt, 1999). Where all pairs agree, the curve ends at the rule of succession, not at certainty.
+    same identity, logistic regression (Platt, 1999). Where all pairs agree, the curve ends at the rule of succession,
+    not at certainty.
 
     Args:
         features: (N, D), L2-normalised.
