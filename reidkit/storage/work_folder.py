@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reidkit.errors import DataError
 from reidkit.storage.atomic import atomic_write, unwritable
-from reidkit.storage.safe_open import read_file
+from reidkit.storage.safe_open import open_file, read_file
 
 __all__ = ["WorkFolder"]
 
@@ -116,7 +116,7 @@ class WorkFolder:
         """
         file = self._file(number, "npy")
         try:
-            with file.open("rb") as opened:
+            with open_file(file) as opened:
                 rows: NDArray[np.float32] = np.lib.format.read_array(opened, allow_pickle=False)
         except Exception as error:  # damaged files raise many kinds
             raise self.damaged(file, error) from error

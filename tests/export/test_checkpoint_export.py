@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel, create_backbone, load_weights, read_checkpoint, split_domains
 from reidkit.datasets import decode_images
-from reidkit.datasets.decoding import image_files
+from reidkit.datasets.image_files import image_files
 from reidkit.errors import CheckpointError, ConfigError, DataError
 from reidkit.export import Exported, Format, checkpoint_export, checks, export_checkpoint, weight_files
 from reidkit.export.formats import METADATA_FILE
