@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,7 @@ def search_gallery(
         raise DataError(f"top={top} matches of {len(gallery):,} gallery images: both must be 1 or more")
     # Candidates, one more than asked for in place of the query itself
     distances = rerank_distances(features, gallery) if rerank else None
+    ranked: NDArray[np.integer[Any]]
     if distances is None:
         ranked = nearest_neighbours(gallery, top + 1, queries=features)
     else:
