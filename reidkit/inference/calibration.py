@@ -86,6 +86,7 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
     from sklearn.isotonic import IsotonicRegression
     from sklearn.linear_model import LogisticRegression
 
+    # Pairs
     rng = np.random.default_rng(seed)
     pairs = _same_pairs(images, rng), _different_pairs(images, rng)
     counts = pairs[0].shape[1], pairs[1].shape[1]
@@ -94,6 +95,8 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
             f"the labelled images hold {counts[0]:,} pairs of one identity and {counts[1]:,} of two, at different "
             f"cameras; a calibration needs {_FEWEST} of each: name a larger data set, with query and gallery images"
         )
+
+    # Curve
     cosines = _cosines(features, *np.concatenate(pairs, axis=1))
     labels = np.repeat([1, 0], counts)
     weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts) * sum(counts)
