@@ -58,7 +58,7 @@ beforehand; it does not depend on the size of the gallery, in which most images 
     "--calibrate",
     "calibrate_on",
     metavar="DATASET",
-    help="Labelled images that the probability of a match is fitted to.",
+    help="Labelled images that the probability of a match is fitted to; kept.",
 )
 @data_root_option
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="HTML file for a page of pictures.")

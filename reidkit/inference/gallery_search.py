@@ -107,7 +107,8 @@ def search_gallery(
     else:
         ranked = nearest_neighbours(gallery, top + 1, queries=features)
     pairs = zip(features.astype(np.float64), ranked, strict=True)
-    cosines = np.stack([gallery[images].astype(np.float64) @ query for query, images in pairs])
+    # A matrix product would round equal images differently, by their place in it
+    cosines = np.stack([np.einsum("kd,d->k", gallery[images].astype(np.float64), query) for query, images in pairs])
     if not rerank:  # the search rounds to float32
         order = np.lexsort((ranked, -cosines))
         ranked, cosines = (np.take_along_axis(values, order, 1) for values in (ranked, cosines))
