@@ -10,7 +10,7 @@ from reidkit.loop.images import ImageSet, find_dataset, join_images, read_benchm
 from reidkit.loop.labels import EpochLabels, Features, PseudoLabeler, ground_truth, instances
 from reidkit.loop.model import TrainedModel, build_model, checkpoint_file, inherited_settings, load_model
 from reidkit.loop.optimisation import DECAYED, StepHook
-from reidkit.loop.progress import Progress
+from reidkit.loop.progress import SILENT, Progress
 from reidkit.loop.schedules import cosine_schedule, epoch_rate
 from reidkit.loop.stages import (
     Augment,
@@ -27,6 +27,7 @@ from reidkit.loop.training import train
 
 __all__ = [
     "DECAYED",
+    "SILENT",
     "Augment",
     "BatchContrast",
     "Benchmark",

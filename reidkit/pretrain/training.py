@@ -13,6 +13,7 @@ from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import CropConfig, apply_crops, draw_crops
 from reidkit.errors import ConfigError
 from reidkit.loop import (
+    SILENT,
     Augment,
     Benchmark,
     Criterion,
@@ -46,27 +47,15 @@ def train_pretrain(
     run: RunFolder,
     *,
     data_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     resume: bool = False,
 ) -> list[EpochRecord]:
     """Train on the images of `config.data.target` without labels, from random weights or those that the settings name.
 
     The teacher is saved: `--pretrained` takes it from the run's checkpoints.
 
-    Args:
-        config: All settings.
-        run: Where everything is written.
-        data_root: Where data sets lie; None is `REIDKIT_DATA` or `data`.
-        progress: Told of everything that happens.
-        resume: Go on from the run's last checkpoint.
-
-    Returns:
-        One record per epoch, from epoch 0 (before training).
-
-    Raises:
-        ReidkitError: Data, list, weights, settings or the run folder are unusable.
+    Arguments, records and errors are those of `reidkit.usl.train_usl`.
     """
-    progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
     student = build_model(config.backbone, config.seed)
     teacher = build_model(config.backbone.model_copy(update={"drop_path": 0.0, "pretrained": ""}), config.seed)

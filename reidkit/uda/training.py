@@ -5,6 +5,7 @@ from pathlib import Path
 from reidkit.backbones import EmbeddingModel, load_weights
 from reidkit.errors import ConfigError
 from reidkit.loop import (
+    SILENT,
     Benchmark,
     ClusterStage,
     ImageSet,
@@ -32,7 +33,7 @@ def train_uda(
     run: RunFolder,
     *,
     data_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     resume: bool = False,
 ) -> list[EpochRecord]:
     """Train on the labelled images of `config.data.source`, then on the unlabelled ones of `config.data.target`.
@@ -40,21 +41,9 @@ def train_uda(
     Identities of the target's training images are never looked at. The target is evaluated throughout; before the
     target's first epoch and at the end the source is, too (`others` in the records).
 
-    Args:
-        config: All settings.
-        run: Where everything is written.
-        data_root: Where data sets lie; None is `REIDKIT_DATA` or `data`.
-        progress: Told of everything that happens.
-        resume: Go on from the run's last checkpoint, in either stage.
-
-    Returns:
-        One record per epoch, from epoch 0 (before training).
-
-    Raises:
-        ReidkitError: Data, labels, weights, settings or the run folder are unusable.
+    Arguments, records and errors are those of `reidkit.usl.train_usl`.
     """
     _check(config)
-    progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
     source = find_dataset(config.data.source, config, data_root, progress)
     target = find_dataset(config.data.target, config, data_root, progress)
