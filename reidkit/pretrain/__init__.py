@@ -4,7 +4,7 @@ from reidkit.pretrain.distillation import Distillation, Projections, Rates, Stud
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
 from reidkit.pretrain.lists import apply_list, data_folder, read_list, relative_names, write_list
 from reidkit.pretrain.schedules import cosine_schedule, learning_rate
-from reidkit.pretrain.selection import Selection, rank_images, score_images, select_images
+from reidkit.pretrain.selection import Selection, rank_images, select_images
 from reidkit.pretrain.training import pretrain_stage, train_pretrain
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "rank_images",
     "read_list",
     "relative_names",
-    "score_images",
     "select_images",
     "train_pretrain",
     "write_list",

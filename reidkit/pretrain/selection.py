@@ -29,7 +29,7 @@ from reidkit.loop import Progress, TrainedModel, finish_together, place
 from reidkit.pretrain.lists import read_scores, write_list, write_scores
 from reidkit.storage import WorkFolder
 
-__all__ = ["CHUNK", "Direction", "Selection", "rank_images", "score_images", "select_images"]
+__all__ = ["CHUNK", "Direction", "Selection", "rank_images", "select_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def select_images(
     _begin_work(work, inputs, group)
 
     # The other scores
-    scores = score_images(fabric, pretrained, finetuned, root, names, work, known=known, chunk=chunk, progress=progress)
+    scores = _score_images(fabric, (pretrained, finetuned), root, names, work, known, chunk, progress or Progress())
 
     # The list and the table
     selection = rank_images(names, scores, keep=keep, direction=direction)
@@ -136,45 +136,21 @@ def select_images(
     return selection
 
 
-def score_images(
+def _score_images(
     fabric: Fabric,
-    pretrained: TrainedModel,
-    finetuned: TrainedModel,
+    models: tuple[TrainedModel, TrainedModel],
     root: Path,
     names: Sequence[str],
     work: WorkFolder,
-    *,
-    known: Scores | None = None,
-    chunk: int = CHUNK,
-    progress: Progress | None = None,
+    known: Scores | None,
+    chunk: int,
+    progress: Progress,
 ) -> Scores:
-    """Cosine of each image's features before the neck in two models, c(x) = cos(theta_s(x), theta_t(x)).
+    """Cosines (N,) of the features before the neck in two models, c(x) = cos(theta_s(x), theta_t(x)); NaN: unreadable.
 
-    Both models are put on the device and into evaluation mode; nothing is augmented, and each image is read once, at
-    the fine-tuned model's size. Every finished chunk is a block of the work folder. Rank r of W processes scores the
-    chunks r, r + W, ...
-
-    Args:
-        fabric: Device, precision and processes.
-        pretrained: theta_s; its own mean and standard deviation prepare its images.
-        finetuned: theta_t, likewise.
-        root: The data's folder.
-        names: N names relative to it.
-        work: Finished chunks; begun by the caller.
-        known: (N,) scores of the same inputs; only chunks with a NaN among them are scored.
-        chunk: Most images in memory at a time; twice as many while the next are read.
-        progress: Gets the number of images done.
-
-    Returns:
-        (N,) cosines in every process, NaN where the image is unreadable.
-
-    Raises:
-        CheckpointError: The models do not go together, or compute no finite features.
-        DataError: A block of the work folder is damaged.
-        RunError: A file cannot be written.
+    Nothing is augmented, and each image is read once, at the size of the models. Only chunks with a NaN among the known
+    scores (N,) are scored. Rank r of W processes takes the chunks r, r + W, ...; each has all scores in the end.
     """
-    size = _check_pair(pretrained, finetuned)
-    progress = progress or Progress()
     group = ProcessGroup.of_fabric(fabric)
     work.load()
     group.barrier()  # none is written before all have looked
@@ -186,13 +162,13 @@ def score_images(
     ]
 
     # Scores of this process's chunks
-    for trained in (pretrained, finetuned):
+    for trained in models:
         place(fabric, trained.model)
         trained.model.eval()
     progress.begin("score", sum(stop - start for _, (start, stop) in own))
     done = 0
-    for (number, (start, stop)), images in _read_ahead(root, names, size, own):
-        cosines = _cosines(fabric, (pretrained, finetuned), images.pixels)
+    for (number, (start, stop)), images in _read_ahead(root, names, models[1].model.image_size, own):
+        cosines = _cosines(fabric, models, images.pixels)
         cosines[~images.readable] = np.nan
         _check_finite(cosines, images.readable, names[start:stop])
         work.add(cosines, {}, number=number)
@@ -247,8 +223,8 @@ def _kept_count(keep: float, images: int) -> int:
     return int(keep)
 
 
-def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> tuple[int, int]:
-    """The common size (H, W) of the images of two models whose features can be compared."""
+def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> None:
+    """Refuse two models whose features cannot be compared."""
     for what, one, other in (
         ("images of HxW", pretrained.model.image_size, finetuned.model.image_size),
         ("features of D", (pretrained.model.feature_dim,), (finetuned.model.feature_dim,)),
@@ -259,7 +235,6 @@ def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> tuple[int,
                 f"the pre-trained model {pretrained.path} has {what} = {sizes[0]}, the fine-tuned {finetuned.path} "
                 f"{sizes[1]}; the score compares a model with itself after fine-tuning: name checkpoints of one model"
             )
-    return finetuned.model.image_size
 
 
 def _describe_inputs(
@@ -360,11 +335,8 @@ def _check_finite(cosines: Scores, readable: NDArray[np.bool_], names: Sequence[
 def _warn_of_unreadable(selection: Selection) -> None:
     names = selection.unreadable
     if names:
-        rest = len(names) - _NAMED
+        more = f" and {len(names) - _NAMED} more, see the table of scores" if len(names) > _NAMED else ""
         logger.warning(
             "%d of %d images are unreadable, have no score and are not kept: %s%s",
-            len(names),
-            len(selection.names),
-            ", ".join(names[:_NAMED]),
-            f" and {rest} more, see the table of scores" if rest > 0 else "",
+            *(len(names), len(selection.names), ", ".join(names[:_NAMED]), more),
         )

@@ -272,7 +272,7 @@ class RunFolder:
 
 
 def new_run_path(parent: Path, name: str) -> Path:
-    """Make the first of the folders NAME, NAME-2, NAME-3, ... below `parent` that does not exist; no two processes get one.
+    """Make the first of the folders NAME, NAME-2, NAME-3, ... below `parent` that does not exist.
 
     Raises:
         RunError: It cannot be made.
