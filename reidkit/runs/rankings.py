@@ -65,7 +65,7 @@ def save_rankings(
 ) -> None:
     """Score each query by the Market-1501 protocol (see `evaluate_ranking`) and write rankings.npz.
 
-    The file names at most 36 queries with 10 gallery images each, whatever Q and G are.
+    The file names at most 36 queries with 10 gallery images each, for any Q and G.
 
     Args:
         run: Where it is written; an older file is replaced.

@@ -261,7 +261,7 @@ class RunFolder:
         metrics = self.path / "metrics.jsonl"
         if state is None and metrics.exists() and metrics.stat().st_size:
             raise RunError(
-                f"{self._checkpoints} has neither last.pt nor previous.pt, though {metrics.name} tells of finished "
+                f"{self._checkpoints} has neither last.pt nor previous.pt, though {metrics.name} has finished "
                 "epochs; bring a checkpoint back, or start a new run without --resume"
             )
         return state

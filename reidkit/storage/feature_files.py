@@ -178,7 +178,7 @@ def write_features(
         elif kind == ".parquet":
             _write_parquet(file, features, paths, identities, cameras)
         else:
-            arrays = {"features": features, "identities": identities, "cameras": cameras}
+            arrays: Arrays = {"features": features, "identities": identities, "cameras": cameras}
             _write_safetensors(Path(file.name), arrays, paths)
 
 

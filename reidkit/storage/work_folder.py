@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import DataError
-from reidkit.storage.atomic import atomic_write, unwritable
+from reidkit.storage.atomic import atomic_write, remove_leftovers, unwritable
 from reidkit.storage.safe_open import open_file, read_file
 
 __all__ = ["WorkFolder"]
@@ -61,12 +61,14 @@ class WorkFolder:
         self._write_json(self._key_file, key)
 
     def load(self) -> None:
-        """Find the valid blocks, and remove those that others have replaced.
+        """Find the valid blocks; remove those that others have replaced, and what a kill left half-written.
 
         Raises:
             DataError: A block is damaged.
         """
-        self.blocks, replaced = {}, set()
+        remove_leftovers(self.path)
+        self.blocks = {}
+        replaced: set[int] = set()
         for file in sorted(self.path.glob("[0-9]*.json")):
             content = self._read_json(file)
             try:
@@ -89,9 +91,9 @@ class WorkFolder:
 
         Args:
             rows: (R, ...).
-            content: What belongs to them, as JSON holds it.
-            number: Of the block; None is the next one.
-            replaces: Numbers of the blocks that it takes the place of.
+            content: What belongs to them, of the types of JSON.
+            number: Number of the block; None is the next one.
+            replaces: Numbers of the blocks that it replaces.
 
         Returns:
             The block's number.
@@ -125,7 +127,7 @@ class WorkFolder:
         return rows
 
     def gather(self, counts: Mapping[int, int]) -> NDArray[np.float32]:
-        """Put the rows of blocks behind each other: (N, ...), mapped from a file here, so that memory does not grow.
+        """Join the rows of blocks to an array (N, ...) that is mapped from a file here: memory does not grow with it.
 
         Args:
             counts: Number -> rows of each block, in their order.
