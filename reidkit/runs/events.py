@@ -6,14 +6,13 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-__all__ = ["append_picture", "append_scalars", "event_path", "metrics_of"]
+__all__ = ["append_picture", "append_scalars", "event_path"]
 
 _QUALITY = 85
 _RGB = 3  # TensorBoard's number of that colour space
@@ -24,26 +23,15 @@ def event_path(folder: Path) -> Path:
     return folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
 
 
-def metrics_of(record: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Numbers of a line of metrics.jsonl but for the epoch, nested names joined by a slash."""
-    metrics: list[tuple[str, float]] = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            metrics += [(f"{name}/{inner}", number) for inner, number in metrics_of(value)]
-        elif isinstance(value, int | float) and name != "epoch":
-            metrics.append((name, float(value)))
-    return metrics
-
-
-def append_scalars(path: Path, step: int, metrics: Sequence[tuple[str, float]]) -> None:
-    """Append named metrics of one step to an event file.
+def append_scalars(path: Path, step: int, metrics: Mapping[str, float]) -> None:
+    """Append metrics of one step to an event file.
 
     The first event of a file makes the events of older files void from that step on.
 
     Raises:
         OSError: The file cannot be written.
     """
-    _append(path, step, [Summary.Value(tag=name, simple_value=value) for name, value in metrics])
+    _append(path, step, [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()])
 
 
 def append_picture(path: Path, step: int, name: str, picture: Image.Image) -> None:

@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from reidkit.errors import ConfigError
 from reidkit.runs.config import RunConfig
-from reidkit.runs.events import metrics_of
+from reidkit.runs.records import EpochRecord
 from reidkit.storage import atomic_write
 
 __all__ = ["SERVICES", "STATE", "Loggers", "require_loggers"]
@@ -105,7 +105,7 @@ class Loggers:
         for name, opened in self._opened.items():
             self._try(name, SERVICES[name][1], opened, ending)
 
-    def log(self, history: Sequence[Mapping[str, Any]]) -> None:
+    def log(self, history: Sequence[EpochRecord]) -> None:
         """Log the settings, and the metrics of the epochs (lines of metrics.jsonl) that a service lacks.
 
         Raises:
@@ -118,9 +118,9 @@ class Loggers:
             with atomic_write(self._path / STATE) as file:
                 file.write(_STATES.dump_json(self._states))
 
-    def _send(self, name: str, history: Sequence[Mapping[str, Any]]) -> None:
+    def _send(self, name: str, history: Sequence[EpochRecord]) -> None:
         state = self._states.get(name)
-        new = [record for record in history if state is None or record["epoch"] > state.epoch]
+        new = [record for record in history if state is None or record.epoch > state.epoch]
         if state and not new:
             return
         if name not in self._opened:
@@ -129,8 +129,8 @@ class Loggers:
             self._opened[name].log_hyperparams(self._config.model_dump(mode="json"))
             state = self._states[name] = _State(run=str(self._opened[name].version))
         for record in new:
-            self._opened[name].log_metrics(dict(metrics_of(record)), step=record["epoch"])
-            state.epoch = record["epoch"]
+            self._opened[name].log_metrics(record.numbers(), step=record.epoch)
+            state.epoch = record.epoch
 
     def _try(self, name: str, call: Callable[..., object], *arguments: Any) -> None:
         """Call a service unless it has failed a short time ago; name its first failure."""

@@ -13,9 +13,8 @@ from lightning_fabric.loggers.logger import Logger
 from reidkit.cli import cli
 from reidkit.cli.options import LOGGERS
 from reidkit.errors import ConfigError, Interrupted
-from reidkit.runs import Record, RunFolder
+from reidkit.runs import EpochRecord, RunFolder
 from reidkit.runs.config import LoggingConfig
-from reidkit.runs.events import metrics_of
 from reidkit.runs.loggers import SERVICES, STATE, Loggers, require_loggers
 from reidkit.usl import train_usl
 from tests.faults.campaign import differences
@@ -89,8 +88,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return made
 
 
-def records(count: int) -> list[Record]:
-    return [{"epoch": epoch, "labels": "clusters", "mAP": float(epoch)} for epoch in range(count)]
+def records(count: int) -> list[EpochRecord]:
+    return [EpochRecord(epoch=epoch, labels="clusters", scores={"mAP": float(epoch)}) for epoch in range(count)]
 
 
 def loggers(path: Path, *, resume: bool = False) -> Loggers:
@@ -104,8 +103,8 @@ def test_a_run_is_followed_and_stays_the_same_bit_for_bit(people: Path, tmp_path
     run = tiny_run(tmp_path / "run", followed)
     history = train_usl(followed, run)
     assert server.settings == {"run-0": followed.model_dump(mode="json")}
-    assert server.metrics == {"run-0": [(record["epoch"], dict(metrics_of(record))) for record in history]}
-    assert server.metrics["run-0"][2][1]["quality/silhouette"] == history[2]["quality"]["silhouette"]
+    assert server.metrics == {"run-0": [(record.epoch, record.numbers()) for record in history]}
+    assert server.metrics["run-0"][2][1]["quality/silhouette"] == history[2].quality["silhouette"]
     assert server.endings == ["success"]
     assert differences(run.path, whole.path) == []
     assert not (whole.path / STATE).exists()
@@ -282,7 +281,7 @@ def test_the_option_sets_the_loggers(elsewhere: Path, monkeypatch: pytest.Monkey
         monkeypatch.setitem(SERVICES, name, (server.open, server.close))
     monkeypatch.setattr("reidkit.runs.loggers.find_spec", lambda name: find_spec("json"))
 
-    def train(config: Any, run: RunFolder, **options: Any) -> list[Record]:
+    def train(config: Any, run: RunFolder, **options: Any) -> list[EpochRecord]:
         assert config.logging.loggers == ("wandb", "mlflow")
         raise ConfigError("enough")
 
