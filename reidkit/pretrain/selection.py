@@ -22,7 +22,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from reidkit.datasets import DecodedImages, decode_images, normalise
+from reidkit.datasets import DecodedImages, decode_images, normalise, unreadable_warnings
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.loop import Progress, TrainedModel, finish_together, place
@@ -40,8 +40,6 @@ Scores = NDArray[np.float32]
 
 CHUNK = 4096
 """Most images that are read, scored and stored at a time."""
-
-_NAMED = 5  # unreadable files named one by one before the rest is counted
 
 
 class Selection(NamedTuple):
@@ -333,10 +331,6 @@ def _check_finite(cosines: Scores, readable: NDArray[np.bool_], names: Sequence[
 
 
 def _warn_of_unreadable(selection: Selection) -> None:
-    names = selection.unreadable
-    if names:
-        more = f" and {len(names) - _NAMED} more, see the table of scores" if len(names) > _NAMED else ""
-        logger.warning(
-            "%d of %d images are unreadable, have no score and are not kept: %s%s",
-            *(len(names), len(selection.names), ", ".join(names[:_NAMED]), more),
-        )
+    images = f"{len(selection.names):,} images"
+    for warning in unreadable_warnings(selection.unreadable, images, " (they have no score)"):
+        logger.warning("%s", warning)

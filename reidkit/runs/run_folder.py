@@ -42,7 +42,7 @@ __all__ = ["RunFolder", "environment", "latest_run_path", "new_run_path"]
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
+_PACKAGES = ("torch", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
 
 
 class RunFolder:
@@ -271,7 +271,7 @@ class RunFolder:
 
 
 def new_run_path(parent: Path, name: str) -> Path:
-    """Make the first of the folders NAME, NAME-2, NAME-3, ... below `parent` that does not exist.
+    """Make the first of the folders NAME, NAME-2, NAME-3, ... below `parent` that is free; no two processes get one.
 
     Raises:
         RunError: It cannot be made.

@@ -45,7 +45,7 @@ def compute(group: Any) -> dict[str, Any]:
         for part in ("indptr", "indices", "data"):
             results[f"{name} {part}"] = getattr(graph, part)
     for method in ("dbscan", "hdbscan"):
-        config = ClusteringConfig(method=method, threads=1)  # type: ignore[arg-type]
+        config = ClusteringConfig(method=method, threads=1)
         results[method] = create_clusterer(config, group=group).fit_predict(features)
     return results
 

@@ -1,6 +1,5 @@
 """Readers of folders: runs, indices, work that was stopped, stores of images, data sets."""
 
-import io
 import json
 import shutil
 from contextlib import chdir
@@ -9,13 +8,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import lmdb
 import numpy as np
-from PIL import Image
 
 from reidkit.datasets import Split, check_dataset, decode_images, load_dataset
 from reidkit.datasets.contact_sheet import write_contact_sheet
-from reidkit.datasets.lmdb import load_lmdb, open_entry
 from reidkit.datasets.store import evict, list_stores, open_images
 from reidkit.inference import GalleryIndex, extract_to_file, find_images, search_gallery, write_search_page
 from reidkit.inference.calibration import read_calibration
@@ -173,26 +169,6 @@ def _read_plain(folder: Path) -> None:
         refusable(read)
 
 
-def _write_lmdb(folder: Path) -> None:
-    file = io.BytesIO()
-    Image.new("RGB", (4, 8)).save(file, "JPEG")
-    with (
-        lmdb.open(str(folder), map_size=2**18, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for number in range(20):
-            transaction.put(b"%04d" % number, file.getvalue() * (1 + 9 * (number % 2)))
-
-
-def _read_lmdb(folder: Path) -> None:
-    dataset = load_lmdb(folder, "x")
-    for path in dataset.train.paths:
-        try:
-            open_entry(path).close()
-        except OSError:
-            continue
-
-
 def _check(folder: Path) -> None:
     """As `reidkit data check --sheet PICTURE` does."""
     dataset = load_dataset(str(folder), folder)
@@ -278,5 +254,4 @@ READERS: dict[str, Reader] = {
     "MSMT17": Reader(_write_msmt17, _read_dataset, "*.txt", folder=True),
     "VehicleID": Reader(_write_vehicleid, _read_dataset, "train_test_split/*.txt", folder=True),
     "folder and lists": Reader(_write_plain, _read_plain, folder=True),
-    "LMDB": Reader(_write_lmdb, _read_lmdb, "data.mdb"),
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidkit.datasets import decode_images
-from reidkit.datasets.images import MAX_PIXELS, image_files, iterate_images
+from reidkit.datasets.decoding import iterate_images
 from reidkit.errors import DataError
 
 
@@ -102,12 +102,6 @@ def test_threads_change_nothing_and_progress_ends_at_the_total(tmp_path: Path) -
     assert seen[-1] == (6, 6)
 
 
-def test_only_images_are_listed(tmp_path: Path) -> None:
-    for name in ("b.jpg", "a.PNG", "c.jpeg", "d.bmp", "e.JpEg", "f.BMP", "g.jpg.tmp", "._b.jpg", "Thumbs.db", "jpg"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in image_files(tmp_path)] == ["a.PNG", "b.jpg", "c.jpeg", "d.bmp", "e.JpEg", "f.BMP"]
-
-
 def test_the_log_stays_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         decode_images([noise_image(tmp_path / "a.png")], (8, 8))
@@ -186,8 +180,8 @@ def test_what_is_no_image_is_unreadable_and_says_why(tmp_path: Path) -> None:
     reasons = {path.stem: reason(path) for path in tmp_path.iterdir() if path.stem != "whole"}
     assert "truncated" in reasons.pop("truncated")
     assert reasons == {
-        "empty": "OSError: the file is empty",
-        "text": "OSError: not an image of a known format, or its header is damaged",
+        "empty": "empty, damaged, or not an image of a known format",
+        "text": "empty, damaged, or not an image of a known format",
         "broken": "FileNotFoundError: No such file or directory",
         "loop": "OSError: Too many levels of symbolic links",
         "folder": "OSError: a folder or a device, not a file",
@@ -204,19 +198,15 @@ def test_the_nine_kinds_are_handled_as_documented(tmp_path: Path) -> None:
     assert np.abs(palette.astype(int) - cmyk).max() < 40  # the same picture, in few colours
     assert (thin == np.array([255, 0, 0])[:, None, None]).all()
     for path, problem, words in zip(
-        lost, images.problems, ("truncated", "is empty", "not an image", "No such file", "178,956,970"), strict=True
+        lost, images.problems, ("truncated", "empty", "not an image", "No such file", "178956970"), strict=True
     ):
         assert problem.startswith(f"{path}: ")
         assert words in problem
 
 
-def test_bombs_are_unreadable_and_nothing_warns(tmp_path: Path) -> None:
-    above = png_header(tmp_path / "bomb.png", 20_000, 20_000)
-    assert "20,000 x 20,000 = 400,000,000 pixels, the limit is 178,956,970" in reason(above)
-    # Pillow itself would warn here, and warnings are errors in these tests.
-    below = png_header(tmp_path / "large.png", 10_000, 10_000)
-    assert MAX_PIXELS > 10_000**2
-    assert "truncated" in reason(below)
+def test_decompression_bombs_are_unreadable(tmp_path: Path) -> None:
+    bomb = png_header(tmp_path / "bomb.png", 20_000, 20_000)
+    assert reason(bomb).startswith("DecompressionBombError: Image size (400000000 pixels) exceeds limit of 178956970")
 
 
 def test_long_and_thin_images_are_resized(tmp_path: Path) -> None:

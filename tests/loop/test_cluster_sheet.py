@@ -1,3 +1,5 @@
+"""Runs show some of their clusters in TensorBoard."""
+
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidkit.datasets.cluster_sheet import draw_clusters
+from reidkit.datasets import draw_clusters
 from reidkit.loop import training as alternation
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
@@ -15,54 +17,6 @@ from tests.faults.campaign import MODES
 from tests.tiny import tiny_config, tiny_run
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-
-WIDTH, HEIGHT, GAP, LABEL = 48, 96, 4, 76
-
-
-def people(count: int) -> NDArray[np.uint8]:
-    """Images (count, 3, 32, 16) of one colour each; the red is the image's number."""
-    pixels = np.zeros((count, 3, 32, 16), np.uint8)
-    pixels[:, 0] = np.arange(count, dtype=np.uint8)[:, None, None]
-    pixels[:, 2] = 200
-    return pixels
-
-
-def shown(sheet: Image.Image) -> list[list[int]]:
-    """The numbers of the images on the sheet, row by row."""
-    picture = np.asarray(sheet)
-    tops = range(GAP + HEIGHT // 2, picture.shape[0], HEIGHT + GAP)
-    lefts = range(LABEL + WIDTH // 2, picture.shape[1], WIDTH + GAP)
-    middles = [[picture[top, left] for left in lefts] for top in tops]
-    return [[int(red) for red, _, blue in row if blue == 200] for row in middles]
-
-
-def test_rows_are_clusters_and_the_largest_is_above() -> None:
-    labels = np.array([1, -1, 0, 1, 1, 0, 2, -1])
-    assert shown(draw_clusters(labels, people(8))) == [[0, 3, 4], [2, 5], [6]]
-
-
-def test_the_images_before_those_with_labels_are_passed_over() -> None:
-    labels = np.array([0, 0, 1])
-    assert shown(draw_clusters(labels, people(10), first=7)) == [[7, 8], [9]]
-
-
-def test_of_many_clusters_and_images_some_at_even_distances_are_shown() -> None:
-    sizes = np.arange(21, 0, -1)  # 21 clusters of 21, 20, ..., 1 images
-    labels = np.repeat(np.arange(21), sizes)
-    rows = shown(draw_clusters(labels, people(len(labels))))
-    assert len(rows) == 10
-    clusters = [[int(labels[image]) for image in row] for row in rows]
-    assert all(len(set(row)) == 1 for row in clusters)
-    assert [row[0] for row in clusters] == [0, 2, 4, 7, 9, 11, 13, 16, 18, 20]
-    assert rows[0] == [0, 2, 4, 7, 9, 11, 13, 16, 18, 20]
-    assert [len(row) for row in rows] == [10, 10, 10, 10, 10, 10, 8, 5, 3, 1]
-
-
-def test_wide_and_narrow_images_have_one_height() -> None:
-    labels = np.zeros(3, np.int64)
-    for height, width, expected in ((64, 64, 96), (10, 200, 192), (200, 10, 32)):
-        sheet = draw_clusters(labels, np.zeros((3, 3, height, width), np.uint8))
-        assert sheet.size == (LABEL + 3 * (expected + GAP), GAP + HEIGHT + GAP)
 
 
 def pictures(run: Path) -> list[int]:
