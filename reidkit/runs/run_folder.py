@@ -1,11 +1,12 @@
 """The run folder: everything that a report or a resumed run needs."""
 
+import itertools
 import json
 import logging
 import os
 import platform
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log_file = path / "log.txt"
+        self.bad_batch = path / "bad_batch.npz"
         self._checkpoints, self._labels = path / "checkpoints", path / "labels"
         self._events: Path | None = None
         self._lock: BaseFileLock | None = None
@@ -203,11 +205,6 @@ class RunFolder:
         with atomic_write(self._labels / f"epoch_{epoch:03d}.npz") as file:
             np.savez_compressed(file, labels=labels, paths=np.array([str(path.resolve()) for path in paths]))
 
-    @property
-    def bad_batch(self) -> Path:
-        """File that `save_bad_batch` writes."""
-        return self.path / "bad_batch.npz"
-
     def save_bad_batch(
         self, indices: NDArray[np.int64], paths: Sequence[Path], labels: NDArray[np.int64], losses: Sequence[float]
     ) -> None:
@@ -276,17 +273,15 @@ def new_run_path(parent: Path, name: str) -> Path:
     Raises:
         RunError: It cannot be made.
     """
-    number = 1
-    while True:
-        path = _numbered(parent, name, number)
+    for path in _numbered(parent, name):
         try:
             path.mkdir(parents=True)
         except OSError as error:
             if not os.path.lexists(path):
                 raise unwritable(path, error) from error
-            number += 1
         else:
-            return path
+            break
+    return path
 
 
 def latest_run_path(parent: Path, name: str) -> Path:
@@ -295,12 +290,10 @@ def latest_run_path(parent: Path, name: str) -> Path:
     Raises:
         RunError: There is none.
     """
-    if not _numbered(parent, name, 1).exists():
+    found = list(itertools.takewhile(Path.exists, _numbered(parent, name)))
+    if not found:
         raise RunError(f"{parent / name} does not exist: there is no run to resume; name it with --output")
-    number = 1
-    while _numbered(parent, name, number + 1).exists():
-        number += 1
-    return _numbered(parent, name, number)
+    return found[-1]
 
 
 def environment() -> dict[str, Any]:
@@ -335,8 +328,10 @@ def _used(path: Path) -> RunError:
     return RunError(f"{path} is used already; go on with that run by --resume, or choose another folder with --output")
 
 
-def _numbered(parent: Path, name: str, number: int) -> Path:
-    return parent / (name if number == 1 else f"{name}-{number}")
+def _numbered(parent: Path, name: str) -> Iterator[Path]:
+    """NAME, NAME-2, NAME-3, ..."""
+    yield parent / name
+    yield from (parent / f"{name}-{number}" for number in itertools.count(2))
 
 
 def _line(record: EpochRecord) -> bytes:
