@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -306,8 +307,10 @@ def _write_safetensors(path: Path, arrays: Arrays, paths: list[str]) -> None:
     try:
         save_file(arrays, path, {"paths": json.dumps(paths)})
     except SafetensorError as error:
-        raise DataError(f"{path} cannot hold {len(paths):,} paths ({error}); choose .parquet or .npz") from error
-    with path.open("rb") as written:  # the library renames a file onto the one that is flushed otherwise
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise DataError(f"{len(paths):,} paths do not fit a .safetensors file; choose .parquet or .npz") from error
+    with path.open("rb") as written:  # the library renames a file onto the one that `atomic_write` flushes
         os.fsync(written.fileno())
 
 
@@ -321,10 +324,9 @@ def _check_features(path: Path, features: NDArray[Any]) -> NDArray[np.floating[A
         double = features.dtype.kind == "f" and features.dtype.itemsize >= 8
         features = features.astype(np.float64 if double else np.float32)
     blocks = [features[start : start + _ROWS] for start in range(0, len(features), _ROWS)]
-    nan = sum(int(np.isnan(block).sum()) for block in blocks)
-    infinite = sum(int(np.isinf(block).sum()) for block in blocks)
-    if nan or infinite:
-        rows = np.flatnonzero(np.concatenate([~np.isfinite(block).all(axis=1) for block in blocks]))
+    rows = np.flatnonzero(np.concatenate([~np.isfinite(block).all(axis=1) for block in blocks]))
+    if len(rows):
+        nan, infinite = np.isnan(features[rows]).sum(), np.isinf(features[rows]).sum()
         raise DataError(
             f"{path} holds {nan:,} NaN and {infinite:,} infinite values, in {len(rows):,} of {len(features):,} rows, "
             f"the first in row {rows[0]}; drop these rows, or find out why the model returns such features"
