@@ -78,6 +78,7 @@ def save_rankings(
         EvaluationError: Features and splits disagree, or no query has a match.
         RunError: The file cannot be written.
     """
+    # Average precision of each query
     queries, images = (np.ascontiguousarray(array, np.float32) for array in (query_features, gallery_features))
     precisions = evaluate_ranking(
         queries,
@@ -94,6 +95,8 @@ def save_rankings(
     numbers = np.array([row for rows in chosen.values() for row in rows], np.int64)
     rows, scores = _first_places(queries[numbers], images, _left_out(query, gallery, numbers))
     right = (rows != _MISSING) & (gallery.identities[rows] == query.identities[numbers, None])
+
+    # Images by their paths
     names = [["" if row == _MISSING else str(gallery.paths[row].resolve()) for row in places] for places in rows]
     with atomic_write(run.path / RANKINGS) as file:
         np.savez_compressed(

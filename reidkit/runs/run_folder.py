@@ -72,17 +72,22 @@ class RunFolder:
         Raises:
             RunError: The folder is used already, or cannot be written.
         """
+        # The folder
         if os.path.lexists(path) and not _may_be_run(path):
             raise _used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made ({error.strerror}); choose another folder with --output") from None
+
+        # One writer
         run = cls(path)
         run._lock = hold(path)
         if (path / "metrics.jsonl").exists():
             run.close()
             raise _used(path)
+
+        # Configuration and environment
         run.save_config(config)
         run._write("environment.json", json.dumps(environment(), indent=2).encode())
         run._tidy()

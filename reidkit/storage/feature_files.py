@@ -251,6 +251,8 @@ def _read_parquet(path: Path) -> Arrays:
     from pyarrow import compute
 
     table = read_parquet(path)
+
+    # Identities, cameras and paths
     arrays: Arrays = {}
     for name in _EXTRAS:
         if name in table.column_names:
@@ -260,6 +262,8 @@ def _read_parquet(path: Path) -> Arrays:
             text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
             values = compute.fill_null(column, "" if text else -1).to_pylist()
             arrays[name] = np.array(values, dtype=np.object_ if text else None)
+
+    # Features in a column of lists
     if "features" in table.column_names:
         column = table["features"].combine_chunks()
         lengths = set(compute.unique(compute.list_value_length(column)).to_pylist())
@@ -268,7 +272,8 @@ def _read_parquet(path: Path) -> Arrays:
         flat = column.flatten().to_numpy(zero_copy_only=False)
         arrays["features"] = flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 1)
         return arrays
-    # pandas stores an index that is not 0..N-1 as a column of such a name.
+
+    # Features in a column each; pandas stores an index that is not 0..N-1 as a column of such a name
     names = [name for name in table.column_names if name not in _EXTRAS and not name.startswith("__index_level_")]
     text = [name for name in names if not pa.types.is_floating(table.schema.field(name).type)]
     if text or not names:
