@@ -8,7 +8,6 @@ that domain hardly changes, that of a foreign one does.
 import hashlib
 import logging
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -130,7 +129,7 @@ def select_images(
         _warn_of_unreadable(selection)
         write_list(listing, selection.kept_names)
         write_scores(table, names, scores, selection.order, selection.kept, inputs)
-        shutil.rmtree(work.path)
+        work.remove()
     return selection
 
 

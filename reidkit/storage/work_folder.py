@@ -2,6 +2,7 @@
 
 import json
 import operator
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,11 @@ class WorkFolder:
             for number, count in counts.items():
                 file.write(self.rows(number, count).tobytes())
         return np.lib.format.open_memmap(self.path / _GATHERED, mode="r")
+
+    def remove(self) -> None:
+        """Remove the folder when the work is done; the key goes first: after a kill amid it the work begins again."""
+        self._key_file.unlink(missing_ok=True)
+        shutil.rmtree(self.path)
 
     def damaged(self, file: Path, reason: object) -> DataError:
         """Error about a file that does not hold what was written."""
