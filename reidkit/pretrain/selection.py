@@ -69,7 +69,7 @@ class Selection(NamedTuple):
         return float(self.scores[self.order[self.kept - 1]])
 
 
-def select_images(
+def select_images(  # noqa: PLR0913
     fabric: Fabric,
     pretrained: TrainedModel,
     finetuned: TrainedModel,
