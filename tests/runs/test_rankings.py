@@ -171,6 +171,7 @@ def test_no_file_is_no_error_and_a_damaged_one_is(tmp_path: Path) -> None:
         ("queries", np.full(36, 10**6)),
         ("kinds", np.full(36, "odd")),
         ("scores", np.zeros((36, 3), np.float32)),
+        ("rows", np.zeros(3, np.int64)),
         ("query_paths", np.zeros(36)),
     ],
 )
