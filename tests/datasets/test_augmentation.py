@@ -6,7 +6,15 @@ from pydantic import ValidationError
 from torchvision.transforms.v2 import functional as tv
 
 from reidkit.datasets import AugmentationConfig, augment, normalise
-from reidkit.datasets.augmentation import AugmentationParameters, apply_augmentation, draw_augmentation
+from reidkit.datasets.augmentation import (
+    AugmentationParameters,
+    _crop_and_flip,
+    _erase,
+    _erase_by_mask,
+    _gather_crops,
+    apply_augmentation,
+    draw_augmentation,
+)
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
 EVERYTHING = AugmentationConfig(pad=3, brightness=0.3, contrast=0.3, saturation=0.3, colour_cast=0.2, erasing=0.7)
@@ -176,3 +184,15 @@ def test_the_fill_is_a_colour_or_noise() -> None:
     assert AugmentationConfig.model_validate({"erasing_fill": [0, 0.5, 1]}).erasing_fill == (0, 0.5, 1)
     with pytest.raises(ValidationError, match="erasing_fill"):
         AugmentationConfig.model_validate({"erasing_fill": "pixel"})
+
+
+@pytest.mark.parametrize("config", [EVERYTHING, NOISE, NOISE.model_copy(update={"pad": 0, "erasing": 1.0})])
+def test_the_gathers_of_a_gpu_give_the_same_bits_as_the_copies_of_a_cpu(config: AugmentationConfig) -> None:
+    images = pixels(9)
+    drawn = draw_augmentation(9, (12, 8), np.random.default_rng(3), config)
+    padded = torch.nn.functional.pad(images, [config.pad] * 4)
+    assert torch.equal(_crop_and_flip(images, drawn, config.pad), _gather_crops(padded, drawn, (12, 8)))
+    values = images.float()
+    by_mask = _erase_by_mask(values, drawn, config.erasing_fill)
+    assert not torch.equal(by_mask, values)
+    assert torch.equal(_erase(values.clone(), drawn, config.erasing_fill), by_mask)
