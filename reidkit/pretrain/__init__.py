@@ -5,6 +5,7 @@ from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
 from reidkit.pretrain.lists import apply_list, data_folder, read_list, relative_names, write_list
 from reidkit.pretrain.schedules import cosine_schedule, learning_rate
 from reidkit.pretrain.selection import Selection, rank_images, score_images, select_images
+from reidkit.pretrain.selection_plots import describe_selection, write_selection_plots
 from reidkit.pretrain.training import pretrain_stage, train_pretrain
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "clip_gradients",
     "cosine_schedule",
     "data_folder",
+    "describe_selection",
     "freeze_last",
     "learning_rate",
     "pretrain_stage",
@@ -28,4 +30,5 @@ __all__ = [
     "select_images",
     "train_pretrain",
     "write_list",
+    "write_selection_plots",
 ]

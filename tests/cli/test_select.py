@@ -61,8 +61,8 @@ def test_the_list_the_scores_and_the_pictures(people: Path, tmp_path: Path) -> N
     assert {path.name for path in apply_list(dataset.train, dataset.root, by_rank[:kept]).paths} == {
         Path(name).name for name in by_rank[:kept]
     }
-    assert sorted(path.name for path in Path("list-plots").iterdir()) == ["highest.png", "lowest.png", "scores.png"]
-    for picture in Path("list-plots").iterdir():
+    assert sorted(path.name for path in Path("list-plots").iterdir()) == ["highest.png", "lowest.png", "scores.html"]
+    for picture in Path("list-plots").glob("*.png"):
         with Image.open(picture) as image:
             assert image.width > 600
             assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50

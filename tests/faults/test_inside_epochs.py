@@ -1,4 +1,4 @@
-"""A run that is stopped after any step of an epoch, or between two files at its end, goes on from there."""
+"""A run that is stopped after any step of an epoch, or between two files at its end, continues from there."""
 
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,13 @@ def test_the_seconds_of_an_epoch_are_those_of_all_its_parts(people: Path, others
         train_usl(config, run, progress=Stopping(6))
     state = run.load_checkpoint()
     assert state is not None
-    saved = state["partial"]["record"]["seconds"]["train"]
+    saved = state["partial"]["seconds"]["train"]
     assert saved > 0
-    assert train_usl(config, run, resume=True)[2]["seconds"]["train"] > saved
+    assert train_usl(config, run, resume=True)[2].seconds["train"] > saved
 
 
 class _KilledError(BaseException):
-    """Stands in for a kill."""
+    """Substitute for a kill."""
 
 
 @pytest.mark.parametrize(("name", "epoch"), [("best", 0), ("last", 0), ("source", 1), ("last", 1)])
