@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, on whatever device they lie on.
+"""Augmentation of whole batches, on any device.
 
 Parameters are drawn on the CPU with NumPy, one set per image, and then applied to the batch by tensor operations: the
 same seed gives the same pictures on every device.
@@ -22,7 +22,7 @@ _ERASING_ATTEMPTS = 100  # as in Random Erasing (Zhong et al., AAAI 2020)
 
 
 class AugmentationParameters(NamedTuple):
-    """What happens to each image of a batch of B."""
+    """Parameters of each image of a batch of B."""
 
     flip: NDArray[np.bool_]
     """(B,) mirrored?"""
@@ -37,24 +37,17 @@ class AugmentationParameters(NamedTuple):
     box: NDArray[np.int64]
     """(B, 4) top, left, height, width of the erased box; height 0 erases nothing."""
     noise: NDArray[np.float32]
-    """What is written into the boxes, image by image, channel by channel, row by row; empty if it is a colour."""
+    """Values that fill the boxes, image by image, channel by channel, row by row; empty if a colour fills them."""
     affine: NDArray[np.float32]
     """(B, 2, 2) pixels of the result to those of the image, (x, y) from the middle; empty if there is no jitter."""
 
     def of(self, rows: NDArray[np.int64]) -> "AugmentationParameters":
-        """Those of some images of the batch."""
+        """Parameters of some images of the batch."""
         ends = 3 * np.cumsum(self.box[:, 2] * self.box[:, 3])
         noises = np.split(self.noise, ends[:-1]) if len(self.noise) else []
-        return AugmentationParameters(
-            self.flip[rows],
-            self.offset[rows],
-            self.gain[rows],
-            self.contrast[rows],
-            self.saturation[rows],
-            self.box[rows],
-            np.concatenate([noises[row] for row in rows]) if noises else self.noise,
-            self.affine[rows] if len(self.affine) else self.affine,
-        )
+        noise = np.concatenate([noises[row] for row in rows]) if noises else self.noise
+        affine = self.affine[rows] if len(self.affine) else self.affine
+        return AugmentationParameters(*(values[rows] for values in self[:6]), noise, affine)
 
 
 def augment(
@@ -110,7 +103,7 @@ def apply_augmentation(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Tensor:
-    """Do to a batch what `draw_augmentation` decided; shapes as in `augment`."""
+    """Augment a batch by drawn parameters; shapes as in `augment`."""
     images = _crop_and_flip(pixels, parameters, config.pad).float().div_(255)
     if len(parameters.affine):
         images = _turn(images, parameters.affine)
@@ -196,7 +189,7 @@ def _gather_crops(padded: Tensor, parameters: AugmentationParameters, size: tupl
 
 
 def _turn(images: Tensor, affine: NDArray[np.float32]) -> Tensor:
-    """Sample every image through its matrix, bilinearly; what lies outside continues the border."""
+    """Sample every image through its matrix, bilinearly; outside it the border continues."""
     height, width = images.shape[2:]
     matrix = torch.from_numpy(affine).to(images.device)
     # The grid counts from -1 to 1 along both sides, the matrix in pixels.
