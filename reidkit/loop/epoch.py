@@ -181,7 +181,8 @@ class Epoch:
         found = None if state["found"] is None else EpochLabels(state["found"].numpy(), "clusters")
         epoch.labels = EpochLabels(state["labels"].numpy(), state["kind"], found=found)
         epoch.hook = stage.step_hook(epoch.number)  # before the criterion, whose state it may reset
-        epoch.criterion = stage.restore_criterion(epoch.labels, state["criterion"])
+        epoch.criterion = stage.criterion(None, epoch.labels, state["criterion"])
+        epoch.criterion.load_state_dict(state["criterion"])
         epoch.progress = EpochProgress(**state["progress"])
         epoch.seconds, epoch.quality = dict(state["seconds"]), dict(state["quality"])
         epoch.augmentation.bit_generator.state = state["augmenting"]
