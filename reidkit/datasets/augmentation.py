@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reidkit.datasets.config import AugmentationConfig
 
-__all__ = ["AugmentationParameters", "apply_augmentation", "augment", "draw_augmentation", "normalise"]
+__all__ = ["AugmentationParameters", "apply_augmentation", "draw_augmentation", "normalise"]
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, as in torchvision
 _PIECE = 4  # images
@@ -50,31 +50,6 @@ class AugmentationParameters(NamedTuple):
         return AugmentationParameters(*(values[rows] for values in self[:6]), noise, affine)
 
 
-def augment(
-    pixels: Tensor,
-    rng: np.random.Generator,
-    config: AugmentationConfig,
-    *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Tensor:
-    """Flip, pad and crop, turn, colour, normalise, erase.
-
-    Args:
-        pixels: (B, 3, H, W) uint8 RGB.
-        rng: Source of all randomness.
-        config: Probabilities and strengths.
-        mean: Per channel, of values in [0, 1].
-        std: Per channel.
-
-    Returns:
-        (B, 3, H, W) float32, normalised.
-    """
-    batch, _, height, width = pixels.shape
-    parameters = draw_augmentation(batch, (height, width), rng, config)
-    return apply_augmentation(pixels, parameters, config, mean=mean, std=std)
-
-
 def draw_augmentation(
     batch: int, size: tuple[int, int], rng: np.random.Generator, config: AugmentationConfig
 ) -> AugmentationParameters:
@@ -103,7 +78,18 @@ def apply_augmentation(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Tensor:
-    """Augment a batch by drawn parameters; shapes as in `augment`."""
+    """Flip, pad and crop, turn, colour, normalise and erase a batch by drawn parameters.
+
+    Args:
+        pixels: (B, 3, H, W) uint8 RGB.
+        parameters: Of `draw_augmentation`.
+        config: Probabilities and strengths, as for `draw_augmentation`.
+        mean: Per channel, of values in [0, 1].
+        std: Per channel.
+
+    Returns:
+        (B, 3, H, W) float32, normalised.
+    """
     images = _crop_and_flip(pixels, parameters, config.pad).float().div_(255)
     if len(parameters.affine):
         images = _turn(images, parameters.affine)

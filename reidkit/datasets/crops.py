@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reidkit.config import Settings
 
-__all__ = ["CropConfig", "CropParameters", "apply_crops", "draw_crops", "multi_crop"]
+__all__ = ["CropConfig", "CropParameters", "apply_crops", "draw_crops"]
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, as in torchvision
@@ -130,32 +130,6 @@ class CropParameters(NamedTuple):
         return self._replace(factors=self.factors[:, :, rows], **chosen)
 
 
-def multi_crop(
-    pixels: Tensor,
-    rng: np.random.Generator,
-    config: CropConfig,
-    *,
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225),
-) -> tuple[Tensor, Tensor]:
-    """Cut, resize, flip, jitter, grey, blur, solarise and normalise, independently for every view and image.
-
-    Args:
-        pixels: (B, 3, H, W) uint8 RGB.
-        rng: Source of all randomness: equal states give equal views.
-        config: Sizes, probabilities and strengths.
-        mean: Per channel, of values in [0, 1]; ImageNet's.
-        std: Per channel.
-
-    Returns:
-        Global views (2, B, 3, *global_size) and local views (local_crops, B, 3, *local_size), float32, normalised.
-        `flatten(0, 1)` of either are the rows that `DinoLoss` expects.
-    """
-    height, width = pixels.shape[2:]
-    whole, local = draw_crops(len(pixels), (height, width), rng, config)
-    return apply_crops(pixels, whole, mean=mean, std=std), apply_crops(pixels, local, mean=mean, std=std)
-
-
 def draw_crops(
     batch: int, shape: tuple[int, int], rng: np.random.Generator, config: CropConfig
 ) -> tuple[CropParameters, CropParameters]:
@@ -172,7 +146,17 @@ def draw_crops(
 def apply_crops(
     pixels: Tensor, drawn: CropParameters, *, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Tensor:
-    """Make the views of a batch (B, 3, H, W) by drawn parameters: (V, B, 3, *size) float32."""
+    """Cut, resize, flip, jitter, grey, blur, solarise and normalise every view of every image by drawn parameters.
+
+    Args:
+        pixels: (B, 3, H, W) uint8 RGB.
+        drawn: Global or local views of `draw_crops`.
+        mean: Per channel, of values in [0, 1].
+        std: Per channel.
+
+    Returns:
+        (V, B, 3, *size) float32, normalised; `flatten(0, 1)` gives the rows that `DinoLoss` expects.
+    """
     # Channels before images, so that operations on one channel run over one block of memory
     columns = pixels.permute(1, 0, 3, 2).contiguous().float().div_(255)
     shift, scale = (columns.new_tensor(values)[:, None, None, None] for values in (mean, std))

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torchvision.transforms.v2 import functional as tv
 
-from reidkit.datasets import AugmentationConfig, augment, normalise
+from reidkit.datasets import AugmentationConfig, normalise
 from reidkit.datasets.augmentation import (
     AugmentationParameters,
     _crop_and_flip,
@@ -24,6 +24,19 @@ NOTHING = AugmentationConfig(flip=0, pad=0, erasing=0)
 
 def pixels(batch: int = 6, height: int = 12, width: int = 8) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (batch, 3, height, width), dtype=np.uint8))
+
+
+def augment(
+    images: torch.Tensor,
+    seed: int,
+    config: AugmentationConfig,
+    *,
+    mean: tuple[float, float, float] = MEAN,
+    std: tuple[float, float, float] = STD,
+) -> torch.Tensor:
+    size = images.shape[2], images.shape[3]
+    drawn = draw_augmentation(len(images), size, np.random.default_rng(seed), config)
+    return apply_augmentation(images, drawn, config, mean=mean, std=std)
 
 
 def one_by_one(images: torch.Tensor, drawn: AugmentationParameters, config: AugmentationConfig) -> torch.Tensor:
@@ -109,7 +122,7 @@ def test_affine_jitter_leaves_the_other_parameters_alone() -> None:
 
 def test_no_augmentation_is_normalisation() -> None:
     images = pixels()
-    result = augment(images, np.random.default_rng(0), NOTHING, mean=MEAN, std=STD)
+    result = augment(images, 0, NOTHING)
     torch.testing.assert_close(result, normalise(images, MEAN, STD))
     expected = (images.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     torch.testing.assert_close(result, expected)
@@ -119,7 +132,7 @@ def test_no_augmentation_is_normalisation() -> None:
 def test_input_is_untouched_and_the_seed_decides(config: AugmentationConfig) -> None:
     images = pixels()
     before = images.clone()
-    first, second = (augment(images, np.random.default_rng(3), config, mean=MEAN, std=STD) for _ in range(2))
+    first, second = (augment(images, 3, config) for _ in range(2))
     assert torch.equal(images, before)
     assert torch.equal(first, second)
 
@@ -171,7 +184,7 @@ def test_noise_changes_no_other_parameter() -> None:
 def test_noise_is_standard_normal_in_every_pixel_and_channel() -> None:
     config = AugmentationConfig(flip=0, pad=0, erasing=1, erasing_area=(0.2, 0.4), erasing_fill="noise")
     black = torch.zeros(64, 3, 64, 32, dtype=torch.uint8)
-    result = augment(black, np.random.default_rng(0), config, mean=(0.0, 0.0, 0.0), std=(0.01, 0.01, 0.01))
+    result = augment(black, 0, config, mean=(0.0, 0.0, 0.0), std=(0.01, 0.01, 0.01))
     erased = (result != 0).all(1)
     assert 0.2 < erased.float().mean() < 0.4
     values = result.permute(1, 0, 2, 3)[:, erased]
