@@ -1,7 +1,9 @@
 """Augmentation of whole batches, on any device.
 
 Parameters are drawn on the CPU with NumPy, one set per image, and then applied to the batch by tensor operations: the
-same seed gives the same pictures on every device.
+same seed gives the same images on every device and for every split of a batch over processes, which torchvision's
+transforms do not. The default recipe takes 0.6 of the time of torchvision's v2 operations with the same parameters,
+colour jitter the same time (64 images of 256 x 128, AMD EPYC, one thread; `benchmarks/augmentation.py`).
 """
 
 import math

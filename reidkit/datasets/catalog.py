@@ -175,14 +175,13 @@ def _load_folder(folder: Path) -> ReIDDataset:
 
 
 def _load_file(path: Path) -> ReIDDataset:
-    if path.suffix.lower() in DATABASE_KINDS:
-        return load_lmdb(path, path.stem)
-    if path.suffix.lower() not in TABLE_KINDS:
-        raise DataError(
-            f"{path} is a file, but neither a .csv nor a .parquet table of images nor an LMDB ("
-            f"{', '.join(DATABASE_KINDS)}); name a folder or such a file"
-        )
-    return load_table(path, path.stem)
+    if path.suffix.lower() in _FILE_KINDS:
+        load = load_lmdb if path.suffix.lower() in DATABASE_KINDS else load_table
+        return load(path, path.stem)
+    raise DataError(
+        f"{path} is a file, but neither a .csv nor a .parquet table of images nor an LMDB ("
+        f"{', '.join(DATABASE_KINDS)}); name a folder or such a file"
+    )
 
 
 def _named(data_root: Path, names: Sequence[str]) -> list[Path]:
@@ -232,9 +231,7 @@ def _not_found(entry: DatasetEntry, data_root: Path) -> str:
 def _unknown(target: str, data_root: Path) -> str:
     names = [*SYNTHETIC, *CATALOG]
     children = sorted(data_root.iterdir()) if data_root.is_dir() else []
-    below = [
-        child.name for child in children if child.is_dir() or child.suffix.lower() in (*TABLE_KINDS, *DATABASE_KINDS)
-    ]
+    below = [child.name for child in children if child.is_dir() or child.suffix.lower() in _FILE_KINDS]
     close = difflib.get_close_matches(target, [*names, *below], n=1)
     holds = ", ".join(below) or ("which holds neither" if data_root.is_dir() else "which does not exist")
     return (

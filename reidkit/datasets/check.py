@@ -134,7 +134,7 @@ def _unexpected_counts(dataset: ReIDDataset, splits: Sequence[SplitFacts]) -> li
         if split.published is None:
             continue
         identities, images = split.published
-        # How many identities a gallery has depends on what counts as one among distractors.
+        # The number of identities of a gallery depends on how distractors are counted
         if split.images != images or (split.name != "gallery" and split.identities != identities):
             findings.append(
                 f"{split.name} has {split.identities:,} identities and {split.images:,} images; "

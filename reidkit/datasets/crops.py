@@ -2,7 +2,8 @@
 
 Parameters are drawn on the CPU with NumPy, one set per view and image: the same seed gives the same views on every
 device. Resizing and blurring are weighted sums of a few rows and of a few columns, and `embedding_bag` is torch's fast
-weighted sum of rows; between the two, images are transposed.
+weighted sum of rows; between the two, images are transposed. The 2 + 8 views take 0.4 of the time of torchvision's v2
+operations with the same parameters (64 images of 256 x 128, AMD EPYC, one thread; `benchmarks/augmentation.py`).
 """
 
 import math

@@ -146,7 +146,7 @@ def _is_image(value: bytes) -> bool:
     try:
         with Image.open(BytesIO(value)):
             return True
-    # Pillow raises many kinds of errors on what is no image.
+    # Pillow raises many kinds of errors on bytes that are no image.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return False
 

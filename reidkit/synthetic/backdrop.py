@@ -1,4 +1,4 @@
-"""What stands behind the ground of a place: facades, shop fronts, trees, parked cars, a hall's wall."""
+"""Backdrops of places: facades, shop fronts, trees, parked cars, the wall of a hall."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ _GOLDEN = 0.6180339887
 
 @dataclass(frozen=True)
 class Camera:
-    """What a camera does to light.
+    """Optics and processing of one camera.
 
     Attributes:
         gains: White-balance gains of red, green and blue.

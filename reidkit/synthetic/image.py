@@ -43,7 +43,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Frame:
-    """How the detector's box lies: the feet's place in the scene and in the crop, and pixels per metre."""
+    """The detector's box: place of the feet in the scene and in the crop, and pixels per metre."""
 
     column: float
     row: float
@@ -76,12 +76,7 @@ def render_sighting(seed: int, style: Style, identity: int, camera: int, index: 
 def render_distractor(seed: int, style: Style, number: int, cameras: int, size: tuple[int, int]) -> tuple[int, bytes]:
     """Camera number and JPEG of a gallery image that is nobody's match: a stranger, a part of one, or nobody.
 
-    Args:
-        seed: The set's seed.
-        style: The domain.
-        number: Number of the distractor, >= 0.
-        cameras: Number of cameras to draw from.
-        size: Height and width in pixels.
+    The `number` of the distractor is >= 0; its camera is drawn from `cameras`; `size` is height and width in pixels.
     """
     rng = stream("distractor", seed, style, number)
     place = _Place(seed, style, int(rng.integers(cameras)), *size)
