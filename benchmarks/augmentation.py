@@ -71,7 +71,8 @@ def augmented(image: Tensor, drawn: Any, index: int, config: AugmentationConfig,
         shown = tv.adjust_contrast(shown, float(drawn.contrast[index]))
         shown = tv.adjust_saturation(shown, float(drawn.saturation[index]))
     shown = tv.normalize(tv.to_dtype(shown, torch.float32, scale=True), list(MEAN), list(STD))
-    return tv.erase(shown, *drawn.box[index].tolist(), torch.tensor(config.erasing_fill)[:, None, None])
+    result: Tensor = tv.erase(shown, *drawn.box[index].tolist(), torch.tensor(config.erasing_fill)[:, None, None])
+    return result
 
 
 def cropped(image: Tensor, drawn: Any, view: int, index: int, *, floats: bool) -> Tensor:
@@ -88,7 +89,8 @@ def cropped(image: Tensor, drawn: Any, view: int, index: int, *, floats: bool) -
     if sigma:
         shown = tv.gaussian_blur(shown, [2 * math.floor(3 * sigma) + 1] * 2, [sigma] * 2)
     shown = tv.solarize(shown, 128 / 255 if floats else 128) if drawn.solarise[view, index] else shown
-    return tv.normalize(tv.to_dtype(shown, torch.float32, scale=True), list(MEAN), list(STD))
+    result: Tensor = tv.normalize(tv.to_dtype(shown, torch.float32, scale=True), list(MEAN), list(STD))
+    return result
 
 
 def over_images(one: Callable[[int], Tensor], count: int, threads: int) -> Tensor:

@@ -49,7 +49,8 @@ class AugmentationParameters(NamedTuple):
         noises = np.split(self.noise, ends[:-1]) if len(self.noise) else []
         noise = np.concatenate([noises[row] for row in rows]) if noises else self.noise
         affine = self.affine[rows] if len(self.affine) else self.affine
-        return AugmentationParameters(*(values[rows] for values in self[:6]), noise, affine)
+        chosen = {name: getattr(self, name)[rows] for name in self._fields[:6]}
+        return self._replace(noise=noise, affine=affine, **chosen)
 
 
 def draw_augmentation(

@@ -149,7 +149,8 @@ def _unexpected_counts(dataset: ReIDDataset, splits: Sequence[SplitFacts]) -> li
 def _missing(dataset: ReIDDataset) -> tuple[list[str], list[str]]:
     """Problems and notes on unknown cameras and on empty splits, without those that the data set never had."""
     is_published = dataset.name in CATALOG
-    problems, notes = [], []
+    problems: list[str] = []
+    notes: list[str] = []
     if not is_published and not dataset.train.camera_count:
         notes.append("no training image has a camera id: where cameras are unknown, evaluation leaves out no images")
     empty = [
@@ -200,7 +201,9 @@ def _copies(
     dataset: ReIDDataset, paths: Sequence[Path], groups: Sequence[tuple[int, ...]]
 ) -> tuple[list[str], list[str]]:
     """Problems and notes on files with the same bytes: test images among training images, and other copies."""
-    trained, problems, notes = len(dataset.train), [], []
+    trained = len(dataset.train)
+    problems: list[str] = []
+    notes: list[str] = []
     leaks = [group for group in groups if group[0] < trained <= group[-1]]
     others = [group for group in groups if not group[0] < trained <= group[-1]]
     if leaks:

@@ -19,14 +19,14 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import PIL
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -241,7 +241,7 @@ def _open_or_build(
         return _open(entry, size, needed)
 
 
-def _lock(entry: Path, label: str) -> AcquireReturnProxy:
+def _lock(entry: Path, label: str) -> AbstractContextManager[object]:
     lock = FileLock(entry.with_suffix(".lock"))
     try:
         return lock.acquire(timeout=1)
