@@ -51,7 +51,7 @@ class ReciprocalDepth(NamedTuple):
     depth: NDArray[np.int32]  # (N, K): neighbours[i, p] is in S_k(i) for all k > depth[i, p]; K if in none
 
 
-def jaccard_graph(
+def jaccard_graph(  # noqa: PLR0913
     X: Any,  # noqa: N803
     *,
     k1: int = 30,

@@ -176,6 +176,9 @@ class Epoch:
     @classmethod
     def restore(cls, trainer: "Trainer", stage: Stage, state: Mapping[str, Any]) -> Self:
         """Continue the epoch that `state` was called on; weights and optimiser are restored before."""
+        if "result" in state:  # of the first versions, which saved the progress by position
+            progress = dict(zip(EpochProgress._fields, state["result"], strict=True))
+            state = {"quality": {}, **state["record"], **state, "progress": progress}
         trainer.model.retrieval = stage.retrieval
         epoch = cls(state["epoch"], stage, trainer.config.seed)
         found = None if state["found"] is None else EpochLabels(state["found"].numpy(), "clusters")
