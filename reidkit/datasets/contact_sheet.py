@@ -43,11 +43,7 @@ class SheetRow(NamedTuple):
 
 
 def draw_contact_sheet(
-    rows: Sequence[SheetRow],
-    title: str = "",
-    *,
-    height: int = _HEIGHT,
-    widths: tuple[int, int] = _WIDTHS,
+    rows: Sequence[SheetRow], title: str = "", *, height: int = _HEIGHT, widths: tuple[int, int] = _WIDTHS
 ) -> Image.Image:
     """Draw rows of labelled thumbnails below a title.
 
@@ -175,7 +171,7 @@ def _sample(dataset: ReIDDataset, rows: int, columns: int, rng: np.random.Genera
 
 def _grid(split: Split, rows: int, columns: int, rng: np.random.Generator) -> list[_SampleRow]:
     chosen = _some(np.arange(len(split)), rows * columns, rng)
-    images = [_SampleImage(split.paths[index], _camera(split.cameras[index])) for index in chosen]
+    images = [_sample_image(split, index) for index in chosen]
     return [
         (("images", f"of {len(split):,}") if start == 0 else ("", ""), images[start : start + columns])
         for start in range(0, len(images), columns)
@@ -186,7 +182,7 @@ def _training_row(split: Split, identity: int, columns: int, rng: np.random.Gene
     members = np.flatnonzero(split.identities == identity)
     chosen = _over_cameras(members, split.cameras[members], columns, rng)
     name = identity if split.originals is None else split.originals[identity]
-    images = [_SampleImage(split.paths[index], _camera(split.cameras[index])) for index in chosen]
+    images = [_sample_image(split, index) for index in chosen]
     return ((f"id {name}", f"train, {len(members):,}"), images)
 
 
@@ -196,11 +192,7 @@ def _test_row(dataset: ReIDDataset, identity: int, columns: int, rng: np.random.
     matches = np.flatnonzero(dataset.gallery.identities == identity)
     asked = min(len(queries), max(1, columns // 2, columns - len(matches)))
     images = [
-        (
-            int(split.cameras[index]),
-            not is_query,
-            _SampleImage(split.paths[index], _camera(split.cameras[index]), is_query),
-        )
+        (int(split.cameras[index]), not is_query, _sample_image(split, index, is_query))
         for split, members, count, is_query in (
             (dataset.query, queries, asked, True),
             (dataset.gallery, matches, columns - asked, False),
@@ -233,8 +225,9 @@ def _over_cameras(
     return ordered
 
 
-def _camera(camera: int) -> str:
-    return "" if camera == UNKNOWN else f"cam {camera}"
+def _sample_image(split: Split, index: int, is_query: bool = False) -> _SampleImage:
+    camera = split.cameras[index]
+    return _SampleImage(split.paths[index], "" if camera == UNKNOWN else f"cam {camera}", is_query)
 
 
 def _evenly(number: int, most: int) -> NDArray[np.int64]:

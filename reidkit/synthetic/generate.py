@@ -70,7 +70,9 @@ def make_synthetic(
         for name in (_TRAIN, _QUERY, _GALLERY):
             (partial / name).mkdir(parents=True)
         _render_all(partial, config, workers or os.cpu_count() or 1, progress)
-        (partial / RECORD).write_text(json.dumps(_record(config), indent=2) + "\n", encoding="utf-8")
+        (partial / RECORD).write_text(
+            json.dumps({"format": FORMAT, **config.model_dump()}, indent=2) + "\n", encoding="utf-8"
+        )
         _put_in_place(partial, folder, config)
     except OSError as error:
         raise DataError(
@@ -78,10 +80,6 @@ def make_synthetic(
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _record(config: SyntheticConfig) -> dict[str, object]:
-    return {"format": FORMAT, **config.model_dump()}
 
 
 def _is_made(folder: Path, config: SyntheticConfig) -> bool:
@@ -96,7 +94,7 @@ def _is_made(folder: Path, config: SyntheticConfig) -> bool:
         raise DataError(
             f"{folder} exists and is no synthetic set (no readable {RECORD}); choose another folder or remove it"
         )
-    wanted = _record(config)
+    wanted = {"format": FORMAT, **config.model_dump()}
     if found != wanted:
         keys = [key for key in wanted | found if found.get(key) != wanted.get(key)]
         differences = ", ".join(f"{key}={found.get(key)} instead of {wanted.get(key)}" for key in keys)

@@ -53,15 +53,9 @@ class _Frame:
 
 
 def render_sighting(seed: int, style: Style, identity: int, camera: int, index: int, size: tuple[int, int]) -> bytes:
-    """The JPEG of one image of an identity; it depends on the arguments alone.
+    """The JPEG of an image of an identity (>= 1) in a camera (>= 0); it depends on the arguments alone.
 
-    Args:
-        seed: The set's seed.
-        style: The domain.
-        identity: Identity number, >= 1.
-        camera: Camera number, >= 0.
-        index: Number of the image among the identity's in this camera, >= 0.
-        size: Height and width in pixels.
+    `index` >= 0 numbers the identity's images in this camera; `size` is height and width in pixels.
     """
     place = _Place(seed, style, camera, *size)
     track = stream("track", seed, style, identity, camera)
