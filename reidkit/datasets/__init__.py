@@ -32,7 +32,7 @@ from reidkit.datasets.image_folder import load_plain
 from reidkit.datasets.sampler import sample_batches
 from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, Split
 from reidkit.datasets.store import StoreRecord, evict, list_stores, open_images
-from reidkit.datasets.streaming import StreamedImages, prefetch
+from reidkit.datasets.streaming import prefetch
 
 __all__ = [
     "CATALOG",
@@ -54,7 +54,6 @@ __all__ = [
     "Split",
     "StoreRecord",
     "StoredImages",
-    "StreamedImages",
     "apply_augmentation",
     "apply_crops",
     "cache_folder",
