@@ -15,7 +15,7 @@ _SPLITS = ("train", "query", "gallery")
 
 
 def catalog_table(data_root: Path | None) -> Table:
-    """Known data sets, what they hold as published, and where they were found."""
+    """Known data sets, their published counts, and their folders."""
     root = data_root or default_data_root()
     table = Table(title=f"data root {root}", caption="identities / images as published")
     table.add_column("name", no_wrap=True)

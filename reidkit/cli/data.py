@@ -15,7 +15,7 @@ __all__ = ["data"]
 
 @click.group()
 def data() -> None:
-    """Data sets: what is supported and found, layout and counts, generated sets."""
+    """Data sets: those supported and found, layout and counts, generated sets."""
 
 
 @data.command("list")
