@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from reidkit.clustering import JaccardDBSCAN
 from reidkit.errors import Interrupted, ReidkitError, RunError
-from reidkit.loop import Progress, rounds
+from reidkit.loop import Progress, trainer, training
 from reidkit.pretrain import train_pretrain
 from reidkit.runs import RunFolder, resolve_config
 from reidkit.supervised import train_supervised
@@ -32,9 +32,9 @@ TRAIN: dict[str, Any] = {
     "pretrain": train_pretrain,
 }
 PLACES: dict[str, tuple[Any, str]] = {
-    "extract": (rounds, "extract"),
+    "extract": (trainer, "extract"),
     "label": (JaccardDBSCAN, "fit"),
-    "train": (rounds, "train_epoch"),
+    "train": (training, "train_epoch"),
     "save": (RunFolder, "save_checkpoint"),
 }
 RANK = int(os.environ.get("RANK", "0"))
@@ -108,8 +108,8 @@ def main(options: Namespace) -> None:
         for path in sorted((folder / "labels").glob("*.npz")):
             with np.load(path) as stored:
                 labels.append(stored["labels"].tolist())
-        trained = [record for record in history if "loss" in record]
-        found = {"losses": [record["loss"] for record in trained], "images": [record["images"] for record in trained]}
+        trained = [record for record in history if record.loss is not None]
+        found = {"losses": [record.loss for record in trained], "images": [record.images for record in trained]}
         (folder / "metrics.json").write_text(json.dumps(found | {"labels": labels}))
 
 

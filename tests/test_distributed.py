@@ -16,8 +16,7 @@ from torch import nn
 from reidkit.backbones import read_checkpoint
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import TrainingError
-from reidkit.loop import create_fabric
-from reidkit.loop.epoch import EpochResult
+from reidkit.loop import EpochProgress, create_fabric
 
 WORKER = Path(__file__).with_name("process_worker.py")
 
@@ -76,7 +75,7 @@ def stopped(folder: Path, processes: int, people: Path, others: Path, *options: 
     done = start(folder, processes, people, others, "usl", "--stop", "10", *options)
     assert done.returncode != 0
     partial = read_checkpoint(folder / "checkpoints" / "last.pt")["partial"]
-    assert (partial["epoch"], EpochResult(*partial["result"]).done) == (2, 3)
+    assert (partial["epoch"], EpochProgress(**partial["progress"]).done) == (2, 3)
     assert len(partial["torch"]) == processes
 
 

@@ -3,11 +3,20 @@
 import math
 from typing import Any
 
+from lightning_fabric import Fabric
 from torch import Tensor, nn, optim
 
 from reidkit.runs import OptimizerConfig, ScheduleConfig
 
-__all__ = ["DECAYED", "check_moments", "create_optimizer", "learning_rate", "set_learning_rate"]
+__all__ = [
+    "DECAYED",
+    "GradientScaling",
+    "StepHook",
+    "check_moments",
+    "create_optimizer",
+    "learning_rate",
+    "set_learning_rate",
+]
 
 DECAYED = "decayed"
 """In a parameter group: False if it is to know no weight decay."""
@@ -74,3 +83,25 @@ def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
     """Give every parameter group the learning rate times its own factor (that of biases)."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get(_FACTOR, 1)
+
+
+class StepHook:
+    """Called around the optimiser's steps of an epoch; this one does nothing."""
+
+    def before_step(self, optimizer: optim.Optimizer, step: int) -> None:
+        """Set the rates of a step, counted from 1 in the epoch."""
+
+    def before_update(self) -> None:
+        """Change the gradients before the optimiser's step."""
+
+
+class GradientScaling:
+    """The scaling of gradients in 16 bits, where Fabric has one; it handles gradients that overflow itself."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._precision = fabric.strategy.precision
+        self.enabled = getattr(self._precision, "scaler", None) is not None
+
+    def unscale(self, optimizer: optim.Optimizer) -> None:
+        """Give gradients their true size, once in a step."""
+        self._precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))  # the one inside Fabric's

@@ -13,19 +13,21 @@ from reidkit.runs.recipes import (
     read_toml,
     resolve_config,
 )
-from reidkit.runs.run_folder import Record, RunFolder, environment, latest_run_path, new_run_path
+from reidkit.runs.records import EpochRecord, Scores
+from reidkit.runs.run_folder import RunFolder, environment, latest_run_path, new_run_path
 
 __all__ = [
     "RANKINGS",
+    "EpochRecord",
     "Followers",
     "Interruption",
     "OptimizerConfig",
     "Precision",
     "PretrainConfig",
-    "Record",
     "RunConfig",
     "RunFolder",
     "ScheduleConfig",
+    "Scores",
     "default_recipe",
     "describe_config",
     "environment",

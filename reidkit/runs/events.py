@@ -6,14 +6,13 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-__all__ = ["append_picture", "append_scalars", "event_path", "figures_of"]
+__all__ = ["append_picture", "append_scalars", "event_path"]
 
 _QUALITY = 85
 _RGB = 3  # TensorBoard's number of that colour space
@@ -24,30 +23,19 @@ def event_path(folder: Path) -> Path:
     return folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
 
 
-def figures_of(record: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The numbers of a line of metrics.jsonl but for the epoch, nested names joined by a slash."""
-    figures: list[tuple[str, float]] = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            figures += [(f"{name}/{inner}", number) for inner, number in figures_of(value)]
-        elif isinstance(value, int | float) and name != "epoch":
-            figures.append((name, float(value)))
-    return figures
-
-
-def append_scalars(path: Path, step: int, figures: Sequence[tuple[str, float]]) -> None:
-    """Append named figures of one step to an event file.
+def append_scalars(path: Path, step: int, metrics: Mapping[str, float]) -> None:
+    """Append metrics of one step to an event file.
 
     With the first event of a file, what older ones say of that step and of later ones is void.
 
     Raises:
         OSError: The file cannot be written.
     """
-    _append(path, step, [Summary.Value(tag=name, simple_value=value) for name, value in figures])
+    _append(path, step, [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()])
 
 
 def append_picture(path: Path, step: int, name: str, picture: Image.Image) -> None:
-    """Append a picture (RGB) of one step to an event file, as `append_scalars` does with figures.
+    """Append a picture (RGB) of one step to an event file, as `append_scalars` does with metrics.
 
     Raises:
         OSError: The file cannot be written.

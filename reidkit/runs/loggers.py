@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from reidkit.config import Settings
 from reidkit.errors import ConfigError
 from reidkit.runs.config import RunConfig
-from reidkit.runs.events import figures_of
+from reidkit.runs.records import EpochRecord
 from reidkit.storage import atomic_write, read_file
 
 __all__ = ["NOTES", "SERVICES", "Followers", "Service", "follow", "require_loggers"]
@@ -125,9 +125,9 @@ class _Follower:
         self._reached = self._warned = False
         self._quiet_until = 0.0
 
-    def tell(self, history: Sequence[Mapping[str, Any]]) -> None:
+    def tell(self, history: Sequence[EpochRecord]) -> None:
         """Send what is new, unless the service has failed a short time ago."""
-        new = [record for record in history if record["epoch"] > self.epoch]
+        new = [record for record in history if record.epoch > self.epoch]
         if (new or self.run is None) and time.monotonic() >= self._quiet_until:
             self._try(lambda: self._send(new))
 
@@ -137,7 +137,7 @@ class _Follower:
         if opened is not None and self._reached and time.monotonic() >= self._quiet_until:
             self._try(lambda: self._service.close(opened, ending))
 
-    def _send(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def _send(self, records: Sequence[EpochRecord]) -> None:
         if self._opened is None:
             self._opened = self._service.open(self._path, self.run)
         if self.run is None:
@@ -145,8 +145,8 @@ class _Follower:
             self.run = str(self._opened.version)
             self._reached = True
         for record in records:
-            self._opened.log_metrics(dict(figures_of(record)), step=record["epoch"])
-            self.epoch, self._reached = record["epoch"], True
+            self._opened.log_metrics(record.numbers(), step=record.epoch)
+            self.epoch, self._reached = record.epoch, True
 
     def _try(self, work: Callable[[], None]) -> None:
         try:
@@ -186,7 +186,7 @@ class Followers:
         self._notes = path / NOTES
         self._followers = {name: _Follower(SERVICES[name], path, settings, notes.get(name)) for name in names}
 
-    def tell(self, history: Sequence[Mapping[str, Any]]) -> None:
+    def tell(self, history: Sequence[EpochRecord]) -> None:
         """Send the configuration if that is new, and of the records (lines of metrics.jsonl) those that are.
 
         Raises:

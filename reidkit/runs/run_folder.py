@@ -21,8 +21,9 @@ from reidkit.datasets import Split
 from reidkit.errors import ConfigError, RunError
 from reidkit.runs.checkpoints import has_checkpoint, load_latest, write_checkpoint
 from reidkit.runs.config import RunConfig
-from reidkit.runs.events import append_picture, append_scalars, event_path, figures_of
+from reidkit.runs.events import append_picture, append_scalars, event_path
 from reidkit.runs.recipes import resolve_config
+from reidkit.runs.records import EpochRecord
 from reidkit.storage import (
     LOCK_NAME,
     RUN_FEATURES,
@@ -39,8 +40,6 @@ from reidkit.storage import (
 __all__ = ["RunFolder", "environment", "latest_run_path", "new_run_path"]
 
 logger = logging.getLogger(__name__)
-
-Record = dict[str, Any]
 
 _PACKAGES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
 
@@ -148,12 +147,12 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return "unknown"
 
-    def restore_history(self, records: Sequence[Record]) -> None:
+    def restore_history(self, records: Sequence[EpochRecord]) -> None:
         """Cut metrics.jsonl back to what the checkpoint knows: a kill can fall between the two."""
         with atomic_write(self.path / "metrics.jsonl") as file:
             file.writelines(_line(record) for record in records)
 
-    def append(self, record: Record) -> None:
+    def append(self, record: EpochRecord) -> None:
         """Add one epoch's line to metrics.jsonl and its figures to the TensorBoard events.
 
         Raises:
@@ -162,7 +161,7 @@ class RunFolder:
         try:
             with (self.path / "metrics.jsonl").open("ab") as file:
                 file.write(_line(record))
-            append_scalars(self._event_file(), record["epoch"], figures_of(record))
+            append_scalars(self._event_file(), record.epoch, record.numbers())
         except OSError as error:
             raise unwritable(self.path / "metrics.jsonl", error) from error
 
@@ -183,7 +182,7 @@ class RunFolder:
             self._events = event_path(self.path)
         return self._events
 
-    def read_metrics(self) -> list[Record]:
+    def read_metrics(self) -> list[EpochRecord]:
         """The lines of metrics.jsonl.
 
         Raises:
@@ -193,8 +192,8 @@ class RunFolder:
         if not path.is_file():
             return []
         try:
-            return [json.loads(line) for line in read_file(path).splitlines()]
-        except (OSError, ValueError, RecursionError) as error:
+            return [EpochRecord.from_line(json.loads(line)) for line in read_file(path).splitlines()]
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise RunError(f"{path} is damaged ({error}); --resume writes it anew from the last checkpoint") from error
 
     def save_labels(self, epoch: int, labels: NDArray[np.int64], paths: Sequence[Path]) -> None:
@@ -346,5 +345,5 @@ def _numbered(parent: Path, name: str, number: int) -> Path:
     return parent / (name if number == 1 else f"{name}-{number}")
 
 
-def _line(record: Record) -> bytes:
-    return (json.dumps(record) + "\n").encode()
+def _line(record: EpochRecord) -> bytes:
+    return (json.dumps(record.as_line()) + "\n").encode()

@@ -126,22 +126,22 @@ class _StageFile:
 def _watch(file: _StageFile) -> None:
     """Let this process, which ends with its command, note its stages."""
     from reidkit.cli import runs
-    from reidkit.loop import images, rounds
-    from reidkit.loop import training as alternation
+    from reidkit.loop import images, training
+    from reidkit.loop.epoch import Epoch
     from reidkit.runs.run_folder import RunFolder
 
-    timed = rounds.timed
+    timed = Epoch.timed
 
     @contextmanager
-    def watched(seconds: dict[str, float], name: str) -> Iterator[None]:
-        with file.during(name), timed(seconds, name):
+    def watched(self: Epoch, name: str) -> Iterator[None]:
+        with file.during(name), timed(self, name):
             yield
 
-    for module in (alternation, rounds):
-        module.timed = watched  # type: ignore[attr-defined]
+    Epoch.timed = watched  # type: ignore[method-assign]
     for owner, name, stage in (
         (images, "open_images", "read"),
         (runs, "write_report", "report"),
+        (training, "train_epoch", "train"),
         *((RunFolder, name, "save") for name in ("append", "restore_history", "save_config")),
         *((RunFolder, f"save_{name}", "save") for name in ("checkpoint", "features", "labels")),
     ):

@@ -139,14 +139,14 @@ def gpu_without_memory() -> None:
     """The first extraction of the resumed run meets a GPU whose memory is full."""
     import torch
 
-    from reidkit.loop import rounds
+    from reidkit.loop import trainer
 
     def extract(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError(
             "CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has a total capacity of 8 GiB"
         )
 
-    rounds.extract = extract  # type: ignore[assignment,attr-defined]
+    trainer.extract = extract  # type: ignore[assignment,attr-defined]
 
 
 def test_a_run_whose_extraction_needs_too_much_memory_goes_on_with_smaller_batches(usl: Campaign, begun: Path) -> None:

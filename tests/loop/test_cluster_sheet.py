@@ -32,7 +32,7 @@ def test_a_run_shows_clusters_at_its_evaluations(people: Path, tmp_path: Path) -
     settings: dict[str, Any] = {"warmup": {"epochs": 2}, "evaluation": {"every": 2}}
     config = tiny_config(people, training={"epochs": 5}, **settings)
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert [record["epoch"] for record in history if "mAP" in record] == [0, 2, 4, 5]
+    assert [record.epoch for record in history if record.scores] == [0, 2, 4, 5]
     assert pictures(tmp_path / "run") == [4, 5]  # there are none before the first clustering
 
 

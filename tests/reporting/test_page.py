@@ -13,7 +13,7 @@ from PIL import Image
 
 from reidkit.errors import RunError
 from reidkit.reporting import write_report
-from reidkit.runs import RunConfig, RunFolder
+from reidkit.runs import EpochRecord, RunConfig, RunFolder
 from tests.reporting.folders import SETTINGS, add_labels, make_images, make_run, records
 
 VOID = {"meta", "link", "img"}
@@ -96,7 +96,7 @@ def test_the_page_of_a_finished_run(folder: Path) -> None:
 def test_reads_what_the_loop_writes(tmp_path: Path) -> None:
     images = make_images(tmp_path / "images", ["a.png", "b.png", "c.png"])
     run = RunFolder.create(tmp_path / "run", RunConfig.model_validate({"training": {"epochs": 4}}))
-    run.restore_history(records())
+    run.restore_history([EpochRecord.from_line(record) for record in records()])
     run.save_labels(4, np.array([0, 0, -1], dtype=np.int64), images)
     page = Page(write_report(run.path))
     assert "USL on synthetic finished: 4 epochs" in page.words

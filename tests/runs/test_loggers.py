@@ -12,9 +12,8 @@ from lightning_fabric.loggers.logger import Logger
 from reidkit.cli import cli
 from reidkit.cli.options import LOGGERS
 from reidkit.errors import ConfigError, Interrupted
-from reidkit.runs import Record, RunFolder
+from reidkit.runs import EpochRecord, RunFolder
 from reidkit.runs.config import LoggingConfig
-from reidkit.runs.events import figures_of
 from reidkit.runs.loggers import NOTES, SERVICES, Followers, Service, follow, require_loggers
 from reidkit.usl import train_usl
 from tests.faults.campaign import differences
@@ -87,8 +86,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return made
 
 
-def records(count: int) -> list[Record]:
-    return [{"epoch": epoch, "labels": "clusters", "mAP": float(epoch)} for epoch in range(count)]
+def records(count: int) -> list[EpochRecord]:
+    return [EpochRecord(epoch=epoch, labels="clusters", scores={"mAP": float(epoch)}) for epoch in range(count)]
 
 
 def followers(path: Path, *, resume: bool = False) -> Followers:
@@ -102,8 +101,8 @@ def test_a_run_is_followed_and_stays_the_same_bit_for_bit(people: Path, tmp_path
     run = tiny_run(tmp_path / "run", followed)
     history = train_usl(followed, run)
     assert server.settings == {"run-0": followed.model_dump(mode="json")}
-    assert server.figures == {"run-0": [(record["epoch"], dict(figures_of(record))) for record in history]}
-    assert server.figures["run-0"][2][1]["quality/silhouette"] == history[2]["quality"]["silhouette"]
+    assert server.figures == {"run-0": [(record.epoch, record.numbers()) for record in history]}
+    assert server.figures["run-0"][2][1]["quality/silhouette"] == history[2].quality["silhouette"]
     assert server.endings == ["success"]
     assert differences(run.path, whole.path) == []
     assert not (whole.path / NOTES).exists()
@@ -280,7 +279,7 @@ def test_the_option_sets_the_loggers(elsewhere: Path, monkeypatch: pytest.Monkey
     for name in ("mlflow", "wandb"):
         monkeypatch.setitem(SERVICES, name, Service(name, (), server.open, server.close))
 
-    def train(config: Any, run: RunFolder, **options: Any) -> list[Record]:
+    def train(config: Any, run: RunFolder, **options: Any) -> list[EpochRecord]:
         assert config.logging.loggers == ("wandb", "mlflow")
         raise ConfigError("enough")
 

@@ -9,7 +9,7 @@ import pytest
 
 from reidkit.__about__ import __version__
 from reidkit.errors import RunError
-from reidkit.runs import RunFolder
+from reidkit.runs import EpochRecord, RunFolder
 from reidkit.runs.run_folder import latest_run_path, new_run_path
 from reidkit.storage.locks import FolderLock
 from tests.injected_faults import child, full_disk, powerless, public
@@ -85,7 +85,7 @@ def test_checkpoints_that_are_gone_are_no_new_beginning(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", tiny_config("synthetic"))
     run.restore_history([])
     assert run.load_checkpoint() is None
-    run.append({"epoch": 0, "mAP": 1.5})
+    run.append(EpochRecord(epoch=0, scores={"mAP": 1.5}))
     with pytest.raises(RunError, match=r"has neither last\.pt nor previous\.pt.*tells of finished epochs"):
         run.load_checkpoint()
 
@@ -158,12 +158,12 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
 
 def test_a_full_disk_and_a_vanished_folder_are_named(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", tiny_config("synthetic"))
-    run.append({"epoch": 0, "mAP": 1.5})
+    run.append(EpochRecord(epoch=0, scores={"mAP": 1.5}))
     with full_disk(10), pytest.raises(RunError, match=r"metrics\.jsonl could not be written .*Free some space"):
-        run.append({"epoch": 1, "mAP": 2.5})
+        run.append(EpochRecord(epoch=1, scores={"mAP": 2.5}))
     shutil.rmtree(run.path)
     writes: list[Callable[[], None]] = [
-        lambda: run.append({"epoch": 1, "mAP": 2.5}),
+        lambda: run.append(EpochRecord(epoch=1, scores={"mAP": 2.5})),
         lambda: run.save_checkpoint("last", {}),
         lambda: run.save_labels(1, np.array([0]), [Path("a.jpg")]),
     ]

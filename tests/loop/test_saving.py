@@ -1,4 +1,4 @@
-"""What stops a round, and what it says."""
+"""Errors that end the training of an epoch, and what they say."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reidkit.backbones.stem import ConvStem
 from reidkit.errors import TrainingError
-from reidkit.loop import training as alternation
+from reidkit.loop import Trainer
 from reidkit.memory import ClusterMemory
 from reidkit.usl import train_usl
 from tests.tiny import tiny_config, tiny_run
@@ -44,14 +44,20 @@ def test_without_leave_to_skip_the_first_bad_batch_is_saved(
 
 
 def test_other_errors_blame_no_batch(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one that is found when the first step is saved."""
+    """Such as weights that are not finite, found when the first step is saved."""
+    trained: list[int] = []
+    update = ClusterMemory.update
 
-    def check(self: Any) -> None:
-        if self._history:
+    def note(self: ClusterMemory, features: Tensor, labels: Tensor) -> None:
+        trained.append(len(labels))
+        update(self, features, labels)
+
+    def check(self: Trainer) -> None:
+        if trained:
             raise TrainingError("a weight is not finite any more")
 
-    monkeypatch.setattr(alternation._Alternation, "_check_weights", check)
-    monkeypatch.setattr(alternation._Alternation, "_finish", lambda self, epoch: None)
+    monkeypatch.setattr(ClusterMemory, "update", note)
+    monkeypatch.setattr(Trainer, "check_weights", check)
     assert not stop(people, tmp_path / "run", "a weight is not finite any more")
 
 
