@@ -4,51 +4,22 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reidkit.cli.options import device_option
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.table import Table
-    from scipy.sparse import csr_array
 
-    from reidkit.clustering import EpsSuggestion, SizeBin
+    from reidkit.clustering import ClusteringConfig, ClusteringQuality, EpsSuggestion, FeatureGraph, SizeBin
     from reidkit.storage import FeatureFile
 
 __all__ = ["cluster"]
 
 _BAR = 30
-
-
-class _Options(NamedTuple):
-    """What was typed."""
-
-    eps: float | None
-    min_samples: int
-    min_cluster_size: int
-    k1: int
-    k2: int
-    method: str
-    camera_aware: bool
-    backend: str
-    device: str
-    threads: int | None
-
-
-class _Found(NamedTuple):
-    """What came out."""
-
-    labels: "NDArray[np.int64]"
-    graph: "csr_array[np.float32, tuple[int, int]]"
-    reach: float
-    """Largest distance in the graph."""
-    how: str
 
 
 @click.command(
@@ -103,54 +74,72 @@ def cluster(
     suggest: bool,
     plot: Path,
     cameras: Path | None,
+    camera_aware: bool,
     identities: Path | None,
     device: str | None,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Pseudo-labels of any embeddings: k-reciprocal Jaccard distance, then DBSCAN or HDBSCAN.
 
     FEATURES is a .npy, .npz, .parquet or .safetensors file, or the folder of a finished run.
     """
+    from reidkit.clustering import ClusteringConfig, build_graph, cluster_graph, clustering_quality
     from reidkit.loop import resolve_device
     from reidkit.pages import check_page
     from reidkit.storage import check_writable, write_labels
 
-    typed = _Options(**options, device=resolve_device(device or "auto"))
-    _check(typed, output, suggest)
+    _check(settings, output, suggest)
+    device = resolve_device(device or "auto")
+    typed_eps = settings["eps"]
+    config = ClusteringConfig(device=device, **{name: value for name, value in settings.items() if value is not None})
     if output is not None:
         check_writable(output)
     if suggest:
         check_page(plot)
     given = _read(features, cameras, identities)
-    if typed.camera_aware and given.cameras is None:
+    if camera_aware and given.cameras is None:
         raise click.UsageError(
             f"--camera-aware needs cameras, and {features} has none: name a file of them by --cameras"
         )
     click.echo(f"{features}: {given.features.shape[0]:,} images, features of {given.features.shape[1]:,} numbers")
     before = _peak_memory()
-    found = _hdbscan(given, typed) if typed.method == "hdbscan" else _dbscan(given, typed, plot if suggest else None)
+    known = given.cameras if camera_aware else None
+    graph = build_graph(given.features, config, suggest=suggest, cameras=known, stage=_stage)
+    if suggest:
+        best = _suggest(graph, config, plot, needed=typed_eps is None)
+        config = config.model_copy(update={"eps": best if typed_eps is None else typed_eps})
+    with _stage("labels"):
+        labels = cluster_graph(graph, config)
     click.echo(f"peak memory {_peak_memory()}, of which {before} before the first stage")
     if output is not None:
-        write_labels(output, found.labels, given.paths)
-        _show_quality(found, given, typed.threads)
+        write_labels(output, labels, given.paths)
+        quality = clustering_quality(
+            labels,
+            graph=graph.distances,
+            cameras=given.cameras,
+            identities=given.identities,
+            threads=config.threads,
+        )
+        _show_quality(quality, graph, "HDBSCAN" if config.method == "hdbscan" else f"DBSCAN at eps {config.eps:g}")
         click.echo(f"labels {output}")
 
 
-def _check(typed: _Options, output: Path | None, suggest: bool) -> None:
+def _check(settings: dict[str, Any], output: Path | None, suggest: bool) -> None:
     """Refuse what cannot work before any file is read."""
     from reidkit.clustering import check_count, check_distance, check_neighbourhood
 
     if output is None and not suggest:
         raise click.UsageError("there is nothing to do: name a file for the labels with -o, or ask for --suggest")
-    if typed.method == "hdbscan" and (suggest or typed.eps is not None):
+    eps = settings["eps"]
+    if settings["method"] == "hdbscan" and (suggest or eps is not None):
         raise click.UsageError("HDBSCAN has no eps: leave out --eps and --suggest, or take --method dbscan")
-    if typed.eps is not None:
-        check_distance("eps", typed.eps)
-    check_neighbourhood(typed.k1, typed.k2)
-    check_count("min_samples", typed.min_samples)
-    check_count("min_cluster_size", typed.min_cluster_size, least=2)
-    if typed.threads is not None:
-        check_count("threads", typed.threads)
+    if eps is not None:
+        check_distance("eps", eps)
+    check_neighbourhood(settings["k1"], settings["k2"])
+    check_count("min_samples", settings["min_samples"])
+    check_count("min_cluster_size", settings["min_cluster_size"], least=2)
+    if settings["threads"] is not None:
+        check_count("threads", settings["threads"])
 
 
 def _read(features: Path, cameras: Path | None, identities: Path | None) -> "FeatureFile":
@@ -164,104 +153,58 @@ def _read(features: Path, cameras: Path | None, identities: Path | None) -> "Fea
     return given
 
 
-def _dbscan(given: "FeatureFile", typed: _Options, plot: Path | None) -> _Found:
-    """DBSCAN at the eps that was typed, else suggested, else usual."""
-    from reidkit.clustering import EPS_TRIALS, ClusteringConfig, dbscan
+def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, needed: bool) -> float | None:
+    """Show and plot which eps to take and why; return it.
 
-    eps = ClusteringConfig().eps if typed.eps is None else typed.eps
-    reach = eps if plot is None else max(EPS_TRIALS[-1], eps)
-    graph = _graph(given, typed, reach)
-    if plot is not None:
-        eps = _suggest(graph, typed, plot)
-    with _stage("labels"):
-        labels, _ = dbscan(graph, eps=eps, min_samples=typed.min_samples)
-    return _Found(labels, graph, reach, f"DBSCAN at eps {eps:g}")
-
-
-def _hdbscan(given: "FeatureFile", typed: _Options) -> _Found:
-    from reidkit.clustering import JaccardHDBSCAN, hdbscan
-
-    reach = JaccardHDBSCAN().max_distance
-    graph = _graph(given, typed, reach)
-    with _stage("labels"):
-        labels, _ = hdbscan(
-            graph, min_cluster_size=typed.min_cluster_size, min_samples=typed.min_samples, threads=typed.threads
-        )
-    return _Found(labels, graph, reach, "HDBSCAN")
-
-
-def _graph(given: "FeatureFile", typed: _Options, reach: float) -> "csr_array[np.float32, tuple[int, int]]":
-    """Distances up to `reach`; those by camera search the neighbours of both kinds in one stage."""
-    from reidkit.clustering import jaccard_graph, nearest_neighbours
-
-    make = partial(jaccard_graph, max_distance=reach, backend=typed.backend, device=typed.device, threads=typed.threads)
-    if typed.camera_aware:
-        with _stage("graph"):
-            return make(given.features, cameras=given.cameras)
-    with _stage("neighbours"):
-        neighbours = nearest_neighbours(
-            given.features, typed.k1, backend=typed.backend, device=typed.device, threads=typed.threads
-        )
-    with _stage("graph"):
-        return make(given.features, k1=typed.k1, k2=typed.k2, neighbours=neighbours)
-
-
-def _suggest(graph: "csr_array[np.float32, tuple[int, int]]", typed: _Options, plot: Path) -> float:
-    """Show which eps to take and why; return the one that was typed, otherwise the suggested one."""
+    Raises:
+        ClusteringError: An eps is needed, and none finds two clusters.
+    """
     from reidkit.cli.console import show_table
     from reidkit.clustering import suggest_eps
     from reidkit.errors import ClusteringError
     from reidkit.reporting import plot_suggestion
 
     with _stage("suggestion"):
-        suggestion = suggest_eps(graph, min_samples=typed.min_samples, threads=typed.threads)
+        suggestion = suggest_eps(graph.distances, min_samples=config.min_samples, threads=config.threads)
     plot_suggestion(suggestion, plot)
     show_table(_trials_table(suggestion))
     click.echo(f"plot {plot}")
-    best = suggestion.best
-    if best is not None:
-        click.echo(f"suggested: --eps {best.eps:g}")
-    if typed.eps is not None:
-        return typed.eps
-    if best is None:
+    if suggestion.best is not None:
+        click.echo(f"suggested: --eps {suggestion.best.eps:g}")
+    elif needed:
         raise ClusteringError(
-            f"no eps finds two clusters with min_samples={typed.min_samples}, k1={typed.k1} and k2={typed.k2}; "
+            f"no eps finds two clusters with min_samples={config.min_samples}, k1={config.k1} and k2={config.k2}; "
             f"lower --min-samples, change --k1, or see in {plot} how near the images are to each other"
         )
-    return best.eps
+    return suggestion.best and suggestion.best.eps
 
 
-def _show_quality(found: _Found, given: "FeatureFile", threads: int | None) -> None:
-    """Tables of what was found and of the sizes."""
+def _show_quality(quality: "ClusteringQuality", graph: "FeatureGraph", title: str) -> None:
+    """Show a table of the metrics, and one of the sizes."""
     import numpy as np
     from rich.table import Table
 
     from reidkit.cli.console import show_table
-    from reidkit.clustering import camera_mix, cluster_sizes, identity_agreement, silhouette, size_histogram
+    from reidkit.clustering import size_histogram
 
-    counts = cluster_sizes(found.labels)
-    rows = {
-        "clusters": f"{len(counts.sizes):,}",
-        "noise": f"{counts.noise:,} of {counts.images:,} images ({counts.noise / counts.images:.1%})",
-    }
+    counts = quality.sizes
+    table = Table("what", "found", title=title)
+    table.add_row("clusters", f"{len(counts.sizes):,}")
+    table.add_row("noise", f"{counts.noise:,} of {counts.images:,} images ({counts.noise / counts.images:.1%})")
     if len(counts.sizes):
-        rows["images per cluster"] = f"median {np.median(counts.sizes):g}, largest {counts.sizes.max():,}"
-        score = silhouette(found.graph, found.labels, threads=threads)
-        rows[f"silhouette, on pairs up to {found.reach:g}"] = _figure(score)
-    if given.cameras is not None:
-        mix = camera_mix(found.labels, given.cameras)
-        rows["cameras per cluster"] = f"{_figure(mix.cameras_per_cluster, 2)}, entropy {_figure(mix.entropy)} of 1"
-    if given.identities is not None:
-        agreement = identity_agreement(found.labels, given.identities)
-        rows["images of known identity"] = f"{agreement.images:,}"
-        rows["ARI"] = _figure(agreement.ari)
-        rows["NMI"] = _figure(agreement.nmi)
-        rows["purity"] = _figure(agreement.purity)
-        rows["pairwise precision"] = _figure(agreement.precision)
-        rows["pairwise recall"] = _figure(agreement.recall)
-    table = Table("what", "found", title=found.how)
-    for row in rows.items():
-        table.add_row(*row)
+        table.add_row("images per cluster", f"median {np.median(counts.sizes):g}, largest {counts.sizes.max():,}")
+    if quality.silhouette is not None:
+        table.add_row(f"silhouette, on pairs up to {graph.max_distance:g}", _number(quality.silhouette))
+    if quality.cameras is not None:
+        mix = quality.cameras
+        table.add_row(
+            "cameras per cluster", f"{_number(mix.cameras_per_cluster, 2)}, entropy {_number(mix.entropy)} of 1"
+        )
+    if quality.agreement is not None:
+        images, *scores = quality.agreement
+        table.add_row("images of known identity", f"{images:,}")
+        for name, score in zip(("ARI", "NMI", "purity", "pairwise precision", "pairwise recall"), scores, strict=True):
+            table.add_row(name, _number(score))
     show_table(table)
     if len(counts.sizes):
         show_table(_sizes_table(size_histogram(counts.sizes)))
@@ -276,8 +219,8 @@ def _trials_table(suggestion: "EpsSuggestion") -> "Table":
     for trial in suggestion.trials:
         best = trial == suggestion.best
         core = suggestion.core_share(trial.eps)
-        figures = (f"{trial.clusters:,}", f"{trial.noise:.1%}", f"{trial.largest:,}", f"{core:.1%}")
-        row = (f"{trial.eps:.2f}", *figures, _figure(trial.score), "suggested" if best else "")
+        counts = (f"{trial.clusters:,}", f"{trial.noise:.1%}", f"{trial.largest:,}", f"{core:.1%}")
+        row = (f"{trial.eps:.2f}", *counts, _number(trial.score), "suggested" if best else "")
         table.add_row(*row, style="bold" if best else None)
     return table
 
@@ -296,7 +239,7 @@ def _sizes_table(bins: "list[SizeBin]") -> "Table":
     return table
 
 
-def _figure(value: float, digits: int = 3) -> str:
+def _number(value: float, digits: int = 3) -> str:
     return "—" if math.isnan(value) else f"{value:.{digits}f}"
 
 

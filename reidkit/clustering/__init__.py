@@ -3,6 +3,7 @@
 Works on plain arrays of any embeddings; needs no model and no data set of this package.
 """
 
+from reidkit.clustering.analysis import FeatureGraph, build_graph, cluster_graph
 from reidkit.clustering.checks import check_count, check_distance, check_neighbourhood
 from reidkit.clustering.config import ClusteringConfig
 from reidkit.clustering.dbscan import dbscan
@@ -11,9 +12,11 @@ from reidkit.clustering.hdbscan import hdbscan
 from reidkit.clustering.jaccard import jaccard_graph
 from reidkit.clustering.neighbours import nearest_neighbours
 from reidkit.clustering.quality import (
+    ClusteringQuality,
     SizeBin,
     camera_mix,
     cluster_sizes,
+    clustering_quality,
     clustering_record,
     identity_agreement,
     silhouette,
@@ -25,15 +28,20 @@ from reidkit.clustering.suggestion import EPS_TRIALS, EpsSuggestion, suggest_eps
 __all__ = [
     "EPS_TRIALS",
     "ClusteringConfig",
+    "ClusteringQuality",
     "EpsSuggestion",
+    "FeatureGraph",
     "JaccardDBSCAN",
     "JaccardHDBSCAN",
     "SizeBin",
+    "build_graph",
     "camera_mix",
     "check_count",
     "check_distance",
     "check_neighbourhood",
+    "cluster_graph",
     "cluster_sizes",
+    "clustering_quality",
     "clustering_record",
     "create_clusterer",
     "dbscan",

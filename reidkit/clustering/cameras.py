@@ -1,18 +1,19 @@
-"""Nearest neighbours by camera: the images of one's own camera and those of the others, ranked apart.
+"""Nearest neighbours by camera: the images of the same camera and those of the others, ranked apart.
 
-Pictures of one camera look alike whoever is on them, so they crowd the other cameras' pictures of a person out of the
+Images of one camera look alike whoever is on them, so they crowd the other cameras' images of a person out of the
 nearest neighbours. CA-Jaccard (Chen et al., "CA-Jaccard: Camera-aware Jaccard Distance for Person Re-identification",
 CVPR 2024, section 3) ranks the two kinds apart.
 """
 
-from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.neighbours import check_backend, search
-from reidkit.distributed import ProcessGroup
+from reidkit.clustering.libraries import SearchTask, check_backend
+from reidkit.clustering.neighbours import search
+from reidkit.clustering.parallel import Resources
+from reidkit.distributed import ALONE
 from reidkit.errors import ClusteringError
 
 __all__ = ["camera_groups", "camera_neighbours"]
@@ -21,7 +22,7 @@ __all__ = ["camera_groups", "camera_neighbours"]
 def camera_groups(cameras: Any, n: int) -> NDArray[np.int32]:
     """Check cameras, and number them so that images of equal numbers are known to share a camera.
 
-    Nothing tells whether an unknown camera (-1) is the same as another, so every such image counts as its own camera.
+    Unknown cameras (-1) cannot be compared, so every such image counts as a camera with one image.
 
     Args:
         cameras: (N,) 0-based camera of each feature; -1 is unknown.
@@ -52,11 +53,7 @@ def camera_neighbours(
     groups: NDArray[np.int32],
     k_intra: int,
     k_inter: int,
-    *,
-    backend: str,
-    device: str,
-    pool: Executor,
-    processes: ProcessGroup,
+    resources: Resources,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the exact nearest neighbours of every point in its own group, and among all other groups.
 
@@ -68,10 +65,7 @@ def camera_neighbours(
         groups: (N,) numbers from `camera_groups`.
         k_intra: Neighbours of the same group, the point itself included and first.
         k_inter: Neighbours of the other groups.
-        backend: "auto" or "torch".
-        device: torch's name of a device.
-        pool: Threads for the kernels.
-        processes: ProcessGroup that share the search.
+        resources: Library ("auto" or "torch"), device, threads and processes.
 
     Returns:
         (N, min(k_intra, N)) and (N, min(k_inter, N - 1)) indices, -1 where there is none.
@@ -79,8 +73,8 @@ def camera_neighbours(
     Raises:
         ClusteringError: An unknown backend, or one that cannot leave out points.
     """
-    check_backend(backend, device, groups)
-    n = len(points)
+    check_backend(resources, groups)
+    n, processes = len(points), resources.processes
     intra = np.full((n, min(k_intra, n)), -1, np.int32)
     intra[:, 0] = np.arange(n)
     order = np.argsort(groups, kind="stable")
@@ -89,9 +83,8 @@ def camera_neighbours(
     shared = np.flatnonzero(sizes > 1)  # an image that is alone in its group is its own list already
     for camera in shared[processes.rank :: processes.size]:
         members = order[starts[camera] : starts[camera] + sizes[camera]]
-        found = members[search(points[members], k_intra, backend=backend, device=device, pool=pool)]
+        alone = resources._replace(processes=ALONE, backend="torch")
+        found = members[search(SearchTask(points[members], k_intra), alone, log=False)]
         intra[members, : found.shape[1]] = found
-    inter = search(points, k_inter + 1, backend=backend, device=device, pool=pool, groups=groups, processes=processes)[
-        :, 1:
-    ]
+    inter = search(SearchTask(points, k_inter + 1, groups=groups), resources)[:, 1:]
     return processes.all_reduce(intra, "max"), inter

@@ -1,17 +1,16 @@
 """Candidates for the nearest neighbours, from blocked products in float32 or bfloat16.
 
-Each search returns, per point, the `width` points of the largest inner product as its backend rounds it, in no order,
-and the smallest of these products. `reidkit.clustering.neighbours` ranks them anew and settles what rounding leaves
-open; so the choice of backend, precision, tile size and thread count changes the time and never the result.
+Each search returns, per query, the `width` points of the largest inner product as its library rounds it, in no order,
+and the smallest of these products. `reidkit.clustering.neighbours` ranks them exactly and settles what rounding leaves
+open, so the choice of library, precision, tile size and thread count changes the time and never the result.
 
-Where points of one's own group (camera) do not count, their products are set to -inf, which no search takes; where
-there are too few others, a row ends in -1 and its floor is -inf. Of several processes each computes a part of the
-products, and `merge` unites the candidates that they found.
+Where points of the query's own group (camera) do not count, their products are set to -inf, which no search takes;
+where there are too few others, a row ends in -1 and its floor is -inf. Of several processes each computes a part of the
+products, and `merge` joins the candidates that they found.
 """
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,24 +18,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.parallel import kernel
-from reidkit.distributed import ALONE, ProcessGroup
+from reidkit.clustering.parallel import Resources, kernel
+from reidkit.clustering.rounding import Single
 from reidkit.errors import ClusteringError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Candidates", "empty_candidates", "merge", "search_device", "search_faiss", "search_processor"]
+__all__ = [
+    "Candidates",
+    "empty_candidates",
+    "import_faiss",
+    "merge",
+    "search_device",
+    "search_faiss",
+    "search_processor",
+]
 
 _TILE = 1024
 _DEVICE_TILE = (2048, 16384)
 _LANE = 128
 _PROBES = 32
+_CHECKED = 64
 _NOTHING = np.float32(-np.inf)
 
 
 class Candidates(NamedTuple):
-    """Candidate neighbours of N points; while searching, each row is a binary heap with the smallest score first."""
+    """Candidate neighbours of N queries; while searching, each row is a binary heap with the smallest score first."""
 
     indices: NDArray[np.int32]  # (N, M), -1 where there is none
     scores: NDArray[Any]  # (N, M) float32, -inf where there is none; while searching on the CPU: keys of scores
@@ -59,21 +67,19 @@ def empty_candidates(n: int, width: int, lowest: Any = _NOTHING) -> Candidates:
 def search_processor(
     points: NDArray[np.float32],
     width: int,
-    pool: Executor,
+    resources: Resources,
     *,
     half: bool = False,
     groups: NDArray[np.int32] | None = None,
-    processes: ProcessGroup = ALONE,
 ) -> Candidates:
-    """Search on the CPU: each product is computed once and offered to both of its points.
+    """Search among the points themselves on the CPU: each product is computed once and offered to both of its points.
 
     Args:
         points: (N, D) unit vectors.
         width: Candidates per point, at most N.
-        pool: Threads; each computes products of its own.
+        resources: Each thread of each process computes other tiles of the products.
         half: Multiply in bfloat16 (its sums are float32, rounded at the end), otherwise in float32.
         groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
-        processes: ProcessGroup that deal the tiles out among them.
     """
     import torch
 
@@ -106,10 +112,11 @@ def search_processor(
 
     tiles = [(row, column) for row in range(0, n, _TILE) for column in range(row, n, _TILE)]
     tiles.sort(key=lambda tile: tile[1] - tile[0])  # tiles that follow each other share no points, and no lock
+    processes = resources.processes
     threads = torch.get_num_threads()
     try:
         with _full_precision("cpu"):
-            deque(pool.map(work, tiles[processes.rank :: processes.size]), maxlen=0)
+            deque(resources.pool.map(work, tiles[processes.rank :: processes.size]), maxlen=0)
     finally:
         torch.set_num_threads(threads)
     return Candidates(found.indices, _scores(found.scores), _scores(found.floor))
@@ -150,9 +157,8 @@ def offer_rows(found: Candidates, tile: Tile) -> None:
     """Offer the points of the tile's rows those of its columns.
 
     found[row + i] <- the M best of found[row + i] and { (key[i, j], column + j) }. Allocates a lane.
-    A lane is compared with the floor as a whole first, as nearly all lanes lie below it. Slices of a fixed length make
-    that one vector instruction or two; what of a lane lies above is gathered without branches, which could not be
-    foreseen.
+    A lane is compared with the floor as a whole first, as nearly all lanes are below it. Slices of a fixed length make
+    that one vector instruction or two; what is above is gathered without branches, which could not be predicted.
     """
     sign = 8 * tile.bits.itemsize - 1
     above = np.empty(_LANE, np.int32)
@@ -180,8 +186,8 @@ def offer_rows(found: Candidates, tile: Tile) -> None:
 def offer_columns(found: Candidates, tile: Tile) -> None:
     """Offer the points of the tile's columns those of its rows.
 
-    found[column + j] <- the M best of found[column + j] and { (key[i, j], row + i) }. As `offer_rows` does it; every
-    column has a floor of its own. Allocates a lane.
+    found[column + j] <- the M best of found[column + j] and { (key[i, j], row + i) }. As `offer_rows` does it; each
+    column has another floor. Allocates a lane.
     """
     sign = 8 * tile.bits.itemsize - 1
     above = np.empty(_LANE, np.int32)
@@ -236,93 +242,133 @@ def merge(found: Candidates, other: Candidates, start: int, stop: int) -> None:
 def search_device(
     points: NDArray[np.float32],
     width: int,
-    device: str,
+    resources: Resources,
     *,
+    queries: NDArray[np.float32] | None = None,
     groups: NDArray[np.int32] | None = None,
-    processes: ProcessGroup = ALONE,
 ) -> Candidates:
-    """Search on a torch device, tile by tile: device memory is the points and about 0.5 GiB.
+    """Search on a torch device, tile by tile: device memory is the vectors and about 0.5 GiB.
 
     Args:
         points: (N, D) unit vectors.
-        width: Candidates per point, at most N.
-        device: torch's name of the device: "cuda", "cuda:1", ...
+        width: Candidates per query, at most N.
+        resources: Has the device; processes deal the rows of tiles out, and the others' rows stay empty.
+        queries: (Q, D) unit vectors; None: the points themselves.
         groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
-        processes: ProcessGroup that deal the rows of tiles out among them; the others' rows stay empty.
 
     Raises:
-        ClusteringError: torch does not know the device or cannot use it.
+        ClusteringError: torch does not know the device or cannot use it, or its memory is too small.
     """
     import torch
 
-    n = len(points)
+    device, processes = resources.device, resources.processes
     try:
         tensor = torch.from_numpy(points).to(device)
+        asked = tensor if queries is None else torch.from_numpy(queries).to(device)
+        group = None if groups is None else torch.from_numpy(groups).to(device)
+        found = empty_candidates(len(asked), width)
+        height, breadth = _DEVICE_TILE
+        with _full_precision(tensor.device.type):
+            for row in range(processes.rank * height, len(asked), processes.size * height):
+                best = tensor.new_empty(min(height, len(asked) - row), 0)
+                nearest = best.long()
+                for column in range(0, len(points), breadth):
+                    tile = asked[row : row + height] @ tensor[column : column + breadth].T
+                    _leave_out(tile, group, row, column)
+                    score, index = tile.topk(min(width, tile.shape[1]))
+                    best, nearest = torch.cat([best, score], 1), torch.cat([nearest, index + column], 1)
+                    best, order = best.topk(min(width, best.shape[1]))
+                    nearest = nearest.gather(1, order)
+                nearest.masked_fill_(best == -np.inf, -1)
+                found.indices[row : row + height] = nearest.cpu().numpy()
+                found.scores[row : row + height] = best.cpu().numpy()
     except (RuntimeError, AssertionError) as error:
         raise ClusteringError(f"device={device!r} cannot be used: {error}; pass device='cpu'") from error
-    group = None if groups is None else torch.from_numpy(groups).to(device)
-    found = empty_candidates(n, width)
-    height, breadth = _DEVICE_TILE
-    with _full_precision(tensor.device.type):
-        for row in range(processes.rank * height, n, processes.size * height):
-            best = tensor.new_empty(min(height, n - row), 0)
-            nearest = best.long()
-            for column in range(0, n, breadth):
-                tile = tensor[row : row + height] @ tensor[column : column + breadth].T
-                _leave_out(tile, group, row, column)
-                score, index = tile.topk(min(width, tile.shape[1]))
-                best, nearest = torch.cat([best, score], 1), torch.cat([nearest, index + column], 1)
-                best, order = best.topk(min(width, best.shape[1]))
-                nearest = nearest.gather(1, order)
-            nearest.masked_fill_(best == -np.inf, -1)
-            found.indices[row : row + height] = nearest.cpu().numpy()
-            found.scores[row : row + height] = best.cpu().numpy()
     found.floor[:] = found.scores[:, -1]
     return found
 
 
-def search_faiss(
-    points: NDArray[np.float32], width: int, *, approximate: bool = False, processes: ProcessGroup = ALONE
-) -> Candidates:
-    """Search with faiss on the CPU: its exact flat index, or inverted lists that look at a part of the points.
-
-    Args:
-        points: (N, D) unit vectors.
-        width: Candidates per point, at most N.
-        approximate: Group the points into about 4 sqrt(N) lists by k-means and look into the 32 lists that are nearest
-            to each point (IVF; Sivic and Zisserman, ICCV 2003). A row may then end in -1.
-        processes: ProcessGroup that share the rows; the others' rows stay empty.
+def import_faiss(device: str, *, backend: str = "faiss") -> Any:
+    """faiss, if it is installed and can search on a device.
 
     Raises:
-        ClusteringError: faiss is not installed.
+        ClusteringError: It is not, or cannot; the message names the backend that asked for it.
     """
     try:
         import faiss
     except ImportError as error:
-        asked = "approximate" if approximate else "faiss"
         raise ClusteringError(
-            f"backend={asked!r} needs faiss, which is not installed; `pip install reidkit[cpu]`, or pass "
+            f"backend={backend!r} needs faiss, which is not installed; `pip install reidkit[cpu]` (or [gpu]), or pass "
             "backend='torch'"
         ) from error
+    kind, _, index = device.partition(":")
+    if kind != "cpu" and (kind != "cuda" or int(index or 0) >= faiss.get_num_gpus()):
+        raise ClusteringError(
+            f"backend={backend!r} searches on the CPU and on {faiss.get_num_gpus()} GPUs here, not on "
+            f"device={device!r}; install faiss for GPUs (`pip install reidkit[gpu]`), or pass backend='torch'"
+        )
+    return faiss
+
+
+def search_faiss(
+    points: NDArray[np.float32],
+    width: int,
+    resources: Resources,
+    *,
+    queries: NDArray[np.float32] | None = None,
+    approximate: bool = False,
+) -> Candidates:
+    """Search with faiss, on the CPU or a GPU: an exact flat index, or inverted lists that look at a part of the points.
+
+    Args:
+        points: (N, D) unit vectors.
+        width: Candidates per query, at most N.
+        resources: Has the device; processes share the rows, and the others' rows stay empty.
+        queries: (Q, D) unit vectors; None: the points themselves.
+        approximate: Group the points into about 4 sqrt(N) lists by k-means and look into the 32 lists that are nearest
+            to each query (IVF; Sivic and Zisserman, ICCV 2003). A row may then end in -1.
+
+    Raises:
+        ClusteringError: faiss is not installed, cannot search on the device, or multiplies in less than float32.
+    """
+    faiss = import_faiss(resources.device, backend="approximate" if approximate else "faiss")
+    asked = points if queries is None else queries
     n, dimension = points.shape
     index = faiss.IndexFlatIP(dimension)
     if approximate:
         lists = max(1, min(round(4 * n**0.5), n // 39))  # k-means wants 39 points and more for each
         index = faiss.IndexIVFFlat(index, dimension, lists, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = min(lists, _PROBES)
-        index.train(points)
-    index.add(points)
-    found = empty_candidates(n, width)
-    start, stop = processes.rows(n)
-    found.scores[start:stop], found.indices[start:stop] = index.search(points[start:stop], width)
+    kind, _, number = resources.device.partition(":")
+    if kind == "cuda":
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), int(number or 0), index)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(resources.threads)
+    found = empty_candidates(len(asked), width)
+    start, stop = resources.processes.rows(len(asked))
+    try:
+        index.train(points)  # of a flat index: nothing
+        index.add(points)
+        found.scores[start:stop], found.indices[start:stop] = index.search(asked[start:stop], width)
+    except RuntimeError as error:
+        raise ClusteringError(f"faiss cannot search on device={resources.device!r}: {error}") from error
+    finally:
+        faiss.omp_set_num_threads(threads)
     found.scores[found.indices < 0] = -np.inf
     found.floor[:] = found.scores[:, -1]
+    for row in np.unique(np.linspace(start, max(start, stop - 1), _CHECKED).astype(np.int64))[: stop - start]:
+        held = found.indices[row] >= 0
+        true = points[found.indices[row, held]].astype(np.float64) @ asked[row].astype(np.float64)
+        if (np.abs(found.scores[row, held] - true) > Single.of(dimension).error).any():
+            raise ClusteringError(
+                f"faiss multiplies in less than float32 on device={resources.device!r}; pass backend='torch'"
+            )
     return found
 
 
 @contextmanager
 def _full_precision(device_type: str) -> Iterator[None]:
-    """Multiply in true float32 (no TF32, no bfloat16, no autocast), whatever the program has allowed elsewhere."""
+    """Multiply in true float32: no TF32, no bfloat16, no autocast."""
     import torch
 
     precision = torch.get_float32_matmul_precision()

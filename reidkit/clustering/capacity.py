@@ -1,15 +1,15 @@
-"""Memory foreseen: what a clustering will need at its peak, and whether the machine has it.
+"""Memory that a clustering will need at its peak, and whether the machine has it.
 
 The system grants memory that it does not have and kills the process that uses it, hours into a run. So the need is
 estimated and refused before the first large array: first from the number of features, with row sizes as re-ID features
-have them, then, before the graph, from the rows at hand (features that have all become alike make nearly all pairs
-near, and no one can tell from N and D).
+have them, then, before the graph, from a sample of its rows (features that have all become alike make nearly all pairs
+near, which N and D do not show).
 """
 
 import os
 import platform
-from importlib import import_module
-from pathlib import Path
+
+import psutil
 
 from reidkit.clustering.rounding import Half
 from reidkit.distributed import ProcessGroup
@@ -17,47 +17,32 @@ from reidkit.errors import ClusteringError
 
 __all__ = ["available_memory", "clustering_bytes", "graph_bytes", "refuse_beyond_memory", "search_bytes"]
 
-_MEMORY_FILE = Path("/proc/meminfo")
-
 _TILE_BYTES = 4 * 1024**2
 _SETTLE_BYTES = 5 * 2**24
 _ENTRY = 8  # bytes of one index and one weight
 
 
-def available_memory() -> int | None:
-    """Bytes of main memory that can be had without swapping; None where the system does not tell.
-
-    Asks psutil where it is installed, else Linux' /proc/meminfo, else the free pages that POSIX knows of.
-    """
-    try:
-        return int(import_module("psutil").virtual_memory().available)
-    except ImportError:
-        pass
-    try:
-        for line in _MEMORY_FILE.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+def available_memory() -> int:
+    """Bytes of main memory that can be had without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
-def search_bytes(n: int, dimension: int, k: int, *, processes: int = 1) -> int:
+def search_bytes(n: int, dimension: int, k: int, *, queries: int | None = None, processes: int = 1) -> int:
     """Peak of the neighbour search: unit vectors (also in half precision), candidates, neighbours, and tiles per core.
 
     Args:
         n: Features, N.
         dimension: Their size, D.
         k: Neighbours, K.
-        processes: ProcessGroup that share the search: two or more hold candidates to send, received and merged.
+        queries: Queries, Q, whose neighbours among the features are sought; None: the features themselves.
+        processes: Processes that share the search: two or more hold candidates to send, received and merged.
     """
-    candidates = 1.5 * _ENTRY * n * min(k + Half.margin, n) * (1 if processes == 1 else 3)
+    asked = n if queries is None else queries
+    candidates = 1.5 * _ENTRY * asked * min(k + Half.margin, n) * (1 if processes == 1 else 3)
     workers = min(os.cpu_count() or 1, 1 + 4 * n * n // _TILE_BYTES)
     tiles = workers * min(4 * n * n, _TILE_BYTES) + min(5 * n * n, _SETTLE_BYTES)
-    return int(6 * n * dimension + candidates + 4 * n * min(k, n) + tiles)
+    vectors = 6 * n * dimension + (0 if queries is None else 4 * queries * dimension)
+    return int(vectors + candidates + 4 * asked * min(k, n) + tiles)
 
 
 def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int = 1) -> int:
@@ -82,7 +67,7 @@ def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int
 
 
 def graph_bytes(n: int, entries: int, pairs: int) -> int:
-    """What the graph takes on top of the weights and their columns, which it lets go before the triangles are joined.
+    """Memory of the graph beyond the weights and their columns, which are freed before the triangles are joined.
 
     Args:
         n: Features, N.
@@ -97,21 +82,20 @@ def refuse_beyond_memory(need: int, *, what: str, remedy: str, processes: Proces
 
     Args:
         need: Bytes that each process is about to allocate.
-        what: What needs them, for the message.
-        remedy: What the user can do, for the message.
-        processes: ProcessGroup that will all allocate as much.
+        what: Computation that needs them, for the message.
+        remedy: Advice to the user, for the message.
+        processes: Processes that will all allocate as much.
 
     Raises:
         ClusteringError: A machine has less memory available than its processes need.
     """
     machines: dict[str, list[tuple[int, int]]] = {}
     for machine, available, wanted in processes.gather_values((platform.node(), available_memory(), need)):
-        if available is not None:
-            machines.setdefault(machine, []).append((available, wanted))
-    for machine, told in machines.items():
-        available, wanted = min(told)[0], sum(wanted for _, wanted in told)
+        machines.setdefault(machine, []).append((available, wanted))
+    for machine, given in machines.items():
+        available, wanted = min(given)[0], sum(wanted for _, wanted in given)
         if wanted > available:
-            where = f" for {len(told)} processes" if len(told) > 1 else ""
+            where = f" for {len(given)} processes" if len(given) > 1 else ""
             raise ClusteringError(
                 f"{what} needs about {_size(wanted)} of memory{where}, and {machine or 'this machine'} has "
                 f"{_size(available)} available; {remedy}, or use a machine with more memory"
@@ -119,5 +103,5 @@ def refuse_beyond_memory(need: int, *, what: str, remedy: str, processes: Proces
 
 
 def _size(count: int) -> str:
-    """Bytes for people."""
+    """Bytes as text."""
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

@@ -6,7 +6,6 @@ Rows of V sum to 1 and are sparse, and a distance is below 1 only where two supp
 that meet the support of a point reaches every pair that any bound below 1 can keep.
 """
 
-from concurrent.futures import Executor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,8 +23,9 @@ from reidkit.clustering.checks import (
     unit_rows,
 )
 from reidkit.clustering.jaccard_pairs import near_pairs
+from reidkit.clustering.libraries import SearchTask
 from reidkit.clustering.neighbours import fill_similarities, search
-from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.parallel import Resources, kernel, map_rows, open_resources
 from reidkit.clustering.sparse_rows import Rows, all_rows, empty_rows, reserve
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
@@ -36,16 +36,16 @@ _MEMBER = 1
 _ADDED = 2
 
 
-class Lists(NamedTuple):
-    """What the reciprocal encoding reads of the neighbour search."""
+class NeighbourLists(NamedTuple):
+    """Neighbours of which the reciprocal sets are made."""
 
     neighbours: NDArray[np.int32]  # (N, K), among which reciprocal ones are sought; -1 where there are no more
     averaged: NDArray[np.int32]  # (N, K2), whose encodings are averaged; -1 where there are no more
     half: int  # size of the half lists that may join; 0: none does
 
 
-class Rings(NamedTuple):
-    """Neighbour lists and how far one must go along them for two points to be each other's neighbours."""
+class ReciprocalDepth(NamedTuple):
+    """Neighbour lists, and how long the lists must be for two points to be each other's neighbours."""
 
     neighbours: NDArray[np.int32]  # (N, K), -1 where there are no more
     depth: NDArray[np.int32]  # (N, K): neighbours[i, p] is in S_k(i) for all k > depth[i, p]; K if in none
@@ -129,41 +129,31 @@ def jaccard_graph(
     if given is not None and groups is not None:
         raise ClusteringError("neighbours were ranked over all cameras; pass either them or cameras, not both")
     counts = (k1, k2) if groups is None else (k1_intra + k1_inter, k2_intra + k2_inter)
-    _foresee(dense.shape, *counts, processes)
-    with worker_pool(threads) as pool:
+    n, dimension = dense.shape
+    refuse_beyond_memory(
+        clustering_bytes(n, dimension, *counts, processes=processes.size),
+        what=f"clustering {n:,} features of size {dimension:,} by {counts[0]:,} neighbours",
+        remedy="cluster fewer images, lower k1",
+        processes=processes,
+    )
+    with open_resources(threads, processes, backend=backend, device=device) as resources:
         points = unit_rows(dense)
         processes.check_same(points, given, groups, k1, k2, k1_intra, k1_inter, k2_intra, k2_inter, float(bound))
         if groups is not None:
-            intra, inter = camera_neighbours(
-                points, groups, k1_intra, k1_inter, backend=backend, device=device, pool=pool, processes=processes
-            )
-            near = np.hstack([intra[:, :k2_intra], inter[:, :k2_inter]])
-            lists = Lists(np.hstack([intra, inter]), near, half=0)
+            intra, inter = camera_neighbours(points, groups, k1_intra, k1_inter, resources)
+            averaged = np.hstack([intra[:, :k2_intra], inter[:, :k2_inter]])
+            lists = NeighbourLists(np.hstack([intra, inter]), averaged, half=0)
         else:
-            nearest = given
-            if nearest is None:
-                nearest = search(points, k1, backend=backend, device=device, pool=pool, processes=processes)
-            near = np.ascontiguousarray(nearest[:, :k2])
-            lists = Lists(nearest, near, half=min(round(k1 / 2) + 1, nearest.shape[1]))
-        graph = near_pairs(_encode(points, lists, pool, processes), bound, pool, processes)
-    n = len(points)
+            nearest = search(SearchTask(points, k1), resources) if given is None else given
+            averaged = np.ascontiguousarray(nearest[:, :k2])
+            lists = NeighbourLists(nearest, averaged, half=min(round(k1 / 2) + 1, nearest.shape[1]))
+        graph = near_pairs(_encode(points, lists, resources), bound, resources)
     indptr = graph.indptr if len(graph.indices) > np.iinfo(np.int32).max else graph.indptr.astype(np.int32)
     return csr_array((graph.weights, graph.indices, indptr), shape=(n, n))
 
 
-def _foresee(shape: tuple[int, ...], k1: int, k2: int, processes: ProcessGroup) -> None:
-    """Refuse what the memory cannot hold, as far as the number of features tells."""
-    n, dimension = shape
-    refuse_beyond_memory(
-        clustering_bytes(n, dimension, k1, k2, processes=processes.size),
-        what=f"clustering {n:,} features of size {dimension:,} by {k1} neighbours, {k2} of them averaged,",
-        remedy="cluster fewer images, lower k1",
-        processes=processes,
-    )
-
-
 def _given(neighbours: NDArray[np.integer[Any]], n: int, k1: int) -> NDArray[np.int32]:
-    """Check neighbours that the caller brings and cut them to k1 columns."""
+    """Check neighbours that the caller breciprocal and cut them to k1 columns."""
     k = min(k1, n)
     given = np.asarray(neighbours)
     if given.ndim != 2 or given.shape[0] != n or given.shape[1] < k or given.dtype.kind not in "iu":
@@ -180,55 +170,55 @@ def _given(neighbours: NDArray[np.integer[Any]], n: int, k1: int) -> NDArray[np.
     return nearest
 
 
-def _encode(points: NDArray[np.float32], lists: Lists, pool: Executor, processes: ProcessGroup) -> Rows:
+def _encode(points: NDArray[np.float32], lists: NeighbourLists, resources: Resources) -> Rows:
     """Steps 1 to 4: the weights V."""
     n = len(points)
-    rings = Rings(lists.neighbours, np.empty_like(lists.neighbours))
-    map_rows(pool, partial(measure_depth, rings), n)
+    reciprocal = ReciprocalDepth(lists.neighbours, np.empty_like(lists.neighbours))
+    map_rows(resources.pool, partial(measure_depth, reciprocal), n)
 
     def weigh(start: int, stop: int) -> Rows:
-        rows = expand(rings, lists.half, start, stop)
+        rows = expand(reciprocal, lists.half, start, stop)
         fill_similarities(points, rows, start)
         softmax(rows)
         return rows
 
-    weights = all_rows(weigh, n, pool, processes)
+    weights = all_rows(weigh, n, resources)
     if lists.averaged.shape[1] == 1:
         return weights
-    return all_rows(partial(average, weights, lists.averaged), n, pool, processes)
+    return all_rows(partial(average, weights, lists.averaged), n, resources)
 
 
 @kernel
-def measure_depth(rings: Rings, start: int, stop: int) -> None:
+def measure_depth(reciprocal: ReciprocalDepth, start: int, stop: int) -> None:
     """Fill depth for points [start, stop): max of the places of j in R(i) and of i in R(j); K where there is none.
 
     S_k(i) = { neighbours[i, p] : depth[i, p] < k }, for every k up to K. Allocates nothing.
     Two lists that share no point, of the same camera and of others, may stand one behind the other: if j is in one of
     the lists of i, then i can only be in the same one of j. So depth < K holds for the union of the reciprocal sets.
     """
-    width = rings.neighbours.shape[1]
+    width = reciprocal.neighbours.shape[1]
     for i in range(start, stop):
         for p in range(width):
-            j = rings.neighbours[i, p]
+            j = reciprocal.neighbours[i, p]
             place = 0 if j >= 0 else width
-            while place < width and rings.neighbours[j, place] != i:
+            while place < width and reciprocal.neighbours[j, place] != i:
                 place += 1
-            rings.depth[i, p] = max(p, place)
+            reciprocal.depth[i, p] = max(p, place)
 
 
 @kernel
-def expand(rings: Rings, half: int, start: int, stop: int) -> Rows:
+def expand(reciprocal: ReciprocalDepth, half: int, start: int, stop: int) -> Rows:
     """E(i) for points [start, stop), unsorted; the weights are left unset.
 
     Allocates the rows, N bytes and a list of K (half + 1) or N.
     """
-    n, width = rings.neighbours.shape
+    n, width = reciprocal.neighbours.shape
     state = np.zeros(n, np.uint8)
     found = np.empty(min(width * (half + 1), n), np.int32)
     rows = empty_rows(stop - start)
     used = 0
     for i in range(start, stop):
-        count = collect(rings, half, i, state, found)
+        count = collect(reciprocal, half, i, state, found)
         rows = reserve(rows, used, count)
         for index in found[:count]:
             rows.indices[used] = index
@@ -239,16 +229,16 @@ def expand(rings: Rings, half: int, start: int, stop: int) -> Rows:
 
 
 @kernel
-def collect(rings: Rings, half: int, i: int, state: NDArray[np.uint8], found: NDArray[np.int32]) -> int:
+def collect(reciprocal: ReciprocalDepth, half: int, i: int, state: NDArray[np.uint8], found: NDArray[np.int32]) -> int:
     """List E(i) = S_k1(i) + { S_h(j) : j in S_k1(i), 3 |S_h(j) * S_k1(i)| > 2 |S_h(j)| } in found; return its size.
 
     state (N,) is all zero on entry and marks the members on return. Allocates nothing.
     """
-    width = rings.neighbours.shape[1]
+    width = reciprocal.neighbours.shape[1]
     members = 0
     for p in range(width):
-        j = rings.neighbours[i, p]
-        if rings.depth[i, p] < width and state[j] == 0:
+        j = reciprocal.neighbours[i, p]
+        if reciprocal.depth[i, p] < width and state[j] == 0:
             state[j] = _MEMBER
             found[members] = j
             members += 1
@@ -257,13 +247,13 @@ def collect(rings: Rings, half: int, i: int, state: NDArray[np.uint8], found: ND
         size = 0
         overlap = 0
         for p in range(half):
-            if rings.depth[j, p] < half:
+            if reciprocal.depth[j, p] < half:
                 size += 1
-                overlap += state[rings.neighbours[j, p]] == _MEMBER
+                overlap += state[reciprocal.neighbours[j, p]] == _MEMBER
         if 3 * overlap > 2 * size:
             for p in range(half):
-                other = rings.neighbours[j, p]
-                if rings.depth[j, p] < half and state[other] == 0:
+                other = reciprocal.neighbours[j, p]
+                if reciprocal.depth[j, p] < half and state[other] == 0:
                     state[other] = _ADDED
                     found[count] = other
                     count += 1

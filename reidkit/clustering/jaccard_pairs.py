@@ -1,13 +1,12 @@
 """Step 5 of the Jaccard graph: the pairs whose encodings overlap enough, found along the columns that they share."""
 
-from concurrent.futures import Executor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering.capacity import graph_bytes, refuse_beyond_memory
-from reidkit.clustering.parallel import kernel
+from reidkit.clustering.parallel import Resources, kernel
 from reidkit.clustering.sparse_rows import Rows, all_rows, empty_rows, join, reserve, transpose
 from reidkit.distributed import ProcessGroup
 
@@ -16,14 +15,13 @@ __all__ = ["near_pairs"]
 _SAMPLE = 64
 
 
-def near_pairs(weights: Rows, bound: np.float32, pool: Executor, processes: ProcessGroup) -> Rows:
-    """All pairs within the bound, both ways round, and the diagonal.
+def near_pairs(weights: Rows, bound: np.float32, resources: Resources) -> Rows:
+    """All pairs within the bound, in both directions, and the diagonal.
 
     Args:
         weights: V, N rows.
         bound: The largest distance kept.
-        pool: Threads for the kernels.
-        processes: ProcessGroup that share the rows.
+        resources: Threads for the kernels, and processes that share the rows.
 
     Raises:
         ClusteringError: There is too little memory for the pairs.
@@ -31,18 +29,18 @@ def near_pairs(weights: Rows, bound: np.float32, pool: Executor, processes: Proc
     columns = transpose(weights)
     del weights
     weights = transpose(columns)  # the same rows, sorted
-    _foresee_pairs(weights, columns, bound, processes)
-    upper = all_rows(partial(pairs, weights, columns, bound), len(weights.indptr) - 1, pool, processes)
-    del weights, columns  # the joined graph takes their room
+    _check_memory(weights, columns, bound, resources.processes)
+    upper = all_rows(partial(pairs, weights, columns, bound), len(weights.indptr) - 1, resources)
+    del weights, columns  # the joined graph needs their memory
     lower = transpose(upper)
     upper = transpose(lower)
     return join(lower, upper)
 
 
-def _foresee_pairs(weights: Rows, columns: Rows, bound: np.float32, processes: ProcessGroup) -> None:
-    """Refuse what the memory cannot hold, from the pairs of a few rows.
+def _check_memory(weights: Rows, columns: Rows, bound: np.float32, processes: ProcessGroup) -> None:
+    """Refuse a graph that the memory cannot hold, estimated from the pairs of a few rows.
 
-    Only the features tell how many pairs are near: where they have all become alike, nearly all N^2 / 2 are.
+    How many pairs are near depends on the features: where they have all become alike, nearly all N^2 / 2 are.
     """
     n = len(weights.indptr) - 1
     sample = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64)).tolist()

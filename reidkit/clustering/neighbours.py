@@ -1,60 +1,53 @@
-"""Exact nearest neighbours: fast candidates, ranked anew in one fixed arithmetic.
+"""Exact nearest neighbours: fast candidates, ranked in one fixed arithmetic.
 
-A blocked matrix product rounds each inner product, differently from one backend, precision, tile size and thread count
+A blocked matrix product rounds each inner product, differently from one library, precision, tile size and thread count
 to the next. So the products only propose candidates, more than asked for. The candidates are ranked by `similarity`,
-and a row whose last neighbour does not stand clear of what rounding could have hidden is searched again among all
-points (`reidkit.clustering.rounding` has the bounds). What comes out is the same on every backend.
+and a row whose last neighbour is not clear of what rounding could have hidden is searched again among all points
+(`reidkit.clustering.rounding` has the bounds). The result is the same with every library.
 """
 
 import logging
-from concurrent.futures import Executor
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.candidates import (
-    Candidates,
-    empty_candidates,
-    merge,
-    search_device,
-    search_faiss,
-    search_processor,
-)
+from reidkit.clustering.candidates import Candidates, empty_candidates, merge
 from reidkit.clustering.capacity import refuse_beyond_memory, search_bytes
 from reidkit.clustering.checks import check_count, real_rows, unit_rows
-from reidkit.clustering.parallel import kernel, map_rows, worker_pool
-from reidkit.clustering.rounding import Single, try_half
+from reidkit.clustering.libraries import SearchTask, check_backend, choose_library, propose
+from reidkit.clustering.parallel import Resources, kernel, map_rows, open_resources
+from reidkit.clustering.rounding import Half, Single
 from reidkit.clustering.sparse_rows import Rows
-from reidkit.distributed import ALONE, ProcessGroup
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
 
-__all__ = ["check_backend", "fill_similarities", "nearest_neighbours", "search"]
+__all__ = ["fill_similarities", "nearest_neighbours", "search"]
 
 logger = logging.getLogger(__name__)
 
-_FAISS = ("faiss", "approximate")
 _SAMPLE = 256
 _SETTLE_SCORES = 1 << 24
 
 
 class Ranking(NamedTuple):
-    """The K nearest of N points, itself first, then by falling similarity."""
+    """The K nearest points of Q queries, by falling similarity."""
 
-    neighbours: NDArray[np.int32]  # (N, K), -1 where there are no more
-    last: NDArray[np.float32]  # (N,), similarity of the last neighbour, -inf where it is -1
+    neighbours: NDArray[np.int32]  # (Q, K), -1 where there are no more
+    last: NDArray[np.float32]  # (Q,), similarity of the last neighbour, -inf where it is -1
+    itself: bool  # query i is point i, and its own first neighbour
 
 
-class Doubt(NamedTuple):
-    """Points whose neighbours must be searched again among all N."""
+class UncertainRows(NamedTuple):
+    """Queries whose neighbours must be searched again among all N points."""
 
-    points: NDArray[np.int64]  # (B,)
-    scores: NDArray[np.float32]  # (B, N), inner products as the backend rounds them
+    rows: NDArray[np.int64]  # (B,)
+    scores: NDArray[np.float32]  # (B, N), inner products as the library rounds them
     floor: NDArray[np.float64]  # (B,), lower scores cannot be neighbours
 
 
-class Best(NamedTuple):
+class TopK(NamedTuple):
     """A short list under construction: by falling score, then by rising index."""
 
     scores: NDArray[np.float32]  # (K,)
@@ -65,6 +58,7 @@ def nearest_neighbours(
     X: Any,  # noqa: N803
     k: int,
     *,
+    queries: Any = None,
     backend: str = "auto",
     device: str = "cpu",
     threads: int | None = None,
@@ -72,16 +66,19 @@ def nearest_neighbours(
 ) -> NDArray[np.int32]:
     """Find the exact k nearest neighbours of every feature among all features, by cosine similarity.
 
-    For unit vectors this is the order of Euclidean distance. Each point is its own first neighbour, also among
-    duplicates. The others come by falling similarity x_i . x_j, which is summed in double precision and rounded to
-    float32; equal ones come by rising index. Backend, device, tiles, threads and processes do not change the result.
+    For unit vectors this is the order of Euclidean distance. The neighbours come by falling similarity x_i . x_j, which
+    is summed in double precision and rounded to float32; equal ones come by rising index. Each point is its own first
+    neighbour, also among duplicates; with `queries` no point is left out or preferred. Backend, device, tiles, threads
+    and processes do not change the result.
 
     Args:
         X: (N, D) features; they are L2-normalised here, and need not be before.
         k: Neighbours per point, the point itself included.
-        backend: "torch"; "faiss" (an extra: flat index on the CPU); or "auto", the fastest exact one, which is torch.
-            "approximate" looks at a part of the points only (faiss' inverted lists on the CPU) and logs how many of the
-            true neighbours it found for a sample; it is never chosen unasked.
+        queries: (Q, D) features whose neighbours among X are sought, L2-normalised here; None: those of X themselves.
+        backend: "torch"; "faiss" (an extra, for CPUs or GPUs: its flat index); or "auto", the faster of both, timed on
+            a sample where faiss is installed. The library and the reason are logged. "approximate" looks at a part of
+            the points only (faiss' inverted lists) and logs how many of the true neighbours it found for a sample; it
+            is never chosen unasked.
         device: torch's name of the device that computes the products.
         threads: Threads; None takes every core.
         group: `torch.distributed` process group that shares the search: all its processes call with the same features
@@ -89,7 +86,7 @@ def nearest_neighbours(
             the whole result. None: this process computes all.
 
     Returns:
-        (N, min(k, N)) indices.
+        (N, min(k, N)) indices, or (Q, min(k, N)).
 
     Raises:
         ClusteringError: Features that cannot be compared, k < 1, an unknown backend, one that is not installed, too
@@ -97,132 +94,104 @@ def nearest_neighbours(
     """
     check_count("k", k)
     processes = ProcessGroup.of(group)
-    dense = real_rows(X)
+    dense, asked = real_rows(X), None if queries is None else real_rows(queries)
     n, dimension = dense.shape
+    if asked is not None and asked.shape[1] != dimension:
+        raise ClusteringError(
+            f"queries of {asked.shape[1]:,} dimensions cannot be compared with features of {dimension:,}; extract both "
+            "with the same model"
+        )
     refuse_beyond_memory(
-        search_bytes(n, dimension, k, processes=processes.size),
+        search_bytes(n, dimension, k, queries=None if asked is None else len(asked), processes=processes.size),
         what=f"the search for {k:,} neighbours of {n:,} features of size {dimension:,}",
         remedy="search among fewer images, lower k",
         processes=processes,
     )
-    with worker_pool(threads) as pool:
+    with open_resources(threads, processes, backend=backend, device=device) as resources:
         points = unit_rows(dense)
-        processes.check_same(points, k)
-        return search(points, k, backend=backend, device=device, pool=pool, processes=processes)
+        rows = None if asked is None else unit_rows(asked)
+        processes.check_same(points, rows, k)
+        return search(SearchTask(points, k, rows), resources)
 
 
-def search(
-    points: NDArray[np.float32],
-    k: int,
-    *,
-    backend: str,
-    device: str,
-    pool: Executor,
-    groups: NDArray[np.int32] | None = None,
-    processes: ProcessGroup = ALONE,
-) -> NDArray[np.int32]:
-    """Find the nearest neighbours of unit vectors, as `nearest_neighbours` describes it.
+def search(task: SearchTask, resources: Resources, *, log: bool = True) -> NDArray[np.int32]:
+    """Find nearest neighbours, as `nearest_neighbours` describes it.
 
     Args:
-        points: (N, D) unit vectors.
-        k: Neighbours per point, the point itself included.
-        backend: "auto", "torch" or "faiss".
-        device: torch's name of a device.
-        pool: Threads for the kernels.
-        groups: (N,) a point's neighbours, but for itself, are of other groups than its own; None: of all.
-        processes: ProcessGroup that share the search.
+        task: The search; K may be larger than N.
+        resources: Library, device, threads and processes.
+        log: Whether to log which library searches.
 
     Returns:
-        (N, min(k, N)) indices, -1 where there are too few points of other groups.
+        (Q, min(K, N)) indices, -1 where there are too few points of other groups.
 
     Raises:
         ClusteringError: An unknown backend, one that is not installed, or one that knows no groups.
     """
-    check_backend(backend, device, groups)
-    n, dimension = points.shape
-    k = min(k, n)
-    if k == 1:
+    check_backend(resources, task.groups)
+    points, asked = task.points, task.asked
+    n = len(points)
+    task = task._replace(k=min(task.k, n))
+    if task.queries is None and task.k == 1:
         return np.arange(n, dtype=np.int32)[:, None]
-    half = try_half(points, k, groups) if device == "cpu" and backend not in _FAISS else None
-    rounding = half or Single.of(dimension)
-    width = min(k + rounding.margin, n)
-    approximate = backend == "approximate"
-    if backend in _FAISS:
-        proposed = search_faiss(points, width, approximate=approximate, processes=processes)
-    elif device == "cpu":
-        proposed = search_processor(points, width, pool, half=half is not None, groups=groups, processes=processes)
-    else:
-        proposed = search_device(points, width, device, groups=groups, processes=processes)
-    candidates = _merged(proposed, pool, processes)
-    ranking = Ranking(np.full((n, k), -1, np.int32), np.empty(n, np.float32))
-    first, stop = processes.rows(n)
-    map_rows(pool, partial(rank, points, candidates.indices, ranking), stop, first=first)
-    if approximate:
-        _report_recall(points, ranking, first, stop)
+    library, rounding = choose_library(task, resources, log=log)
+    width = min(task.k + rounding.margin, n)
+    proposed = propose(task, width, library, resources, half=isinstance(rounding, Half))
+    candidates = _merged(proposed, resources)
+    neighbours = np.full((len(asked), task.k), -1, np.int32)
+    ranking = Ranking(neighbours, np.empty(len(asked), np.float32), task.queries is None)
+    first, stop = resources.processes.rows(len(asked))
+    map_rows(resources.pool, partial(rank, asked, points, candidates.indices, ranking), stop, first=first)
+    if library == "approximate":
+        _report_recall(task, ranking, first, stop)
     elif width < n:
-        _settle(points, rounding.ceiling(candidates.floor), ranking, groups, pool)
-    return processes.all_reduce(ranking.neighbours, "max")
+        _settle(task, rounding.ceiling(candidates.floor), ranking, resources)
+    return resources.processes.all_reduce(neighbours, "max")
 
 
-def check_backend(backend: str, device: str, groups: NDArray[np.int32] | None) -> None:
-    """Refuse a backend that does not exist, or cannot do what is asked for, with a ClusteringError."""
-    if backend not in ("auto", "torch", *_FAISS):
-        raise ClusteringError(f"backend={backend!r} is unknown; choose 'auto', 'torch', 'faiss' or 'approximate'")
-    if backend in _FAISS and device != "cpu":
-        raise ClusteringError(
-            f"backend={backend!r} searches on the CPU, not on device={device!r}; pass backend='torch'"
-        )
-    if backend in _FAISS and groups is not None:
-        raise ClusteringError(f"backend={backend!r} cannot search among other cameras only; pass backend='torch'")
-
-
-def _merged(proposed: Candidates, pool: Executor, processes: ProcessGroup) -> Candidates:
-    """Unite the candidates of all processes, for the rows of this one's share; the other rows stay empty."""
+def _merged(proposed: Candidates, resources: Resources) -> Candidates:
+    """Join the candidates of all processes, for the rows of this one's share; the other rows stay empty."""
+    processes = resources.processes
     if processes.size == 1:
         return proposed
     merged = empty_candidates(*proposed.indices.shape)
     first, stop = processes.rows(len(merged.floor))
     for other in processes.arrays_of_each(proposed):
-        map_rows(pool, partial(merge, merged, other), stop, first=first)
+        map_rows(resources.pool, partial(merge, merged, other), stop, first=first)
     return merged
 
 
-def _settle(
-    points: NDArray[np.float32],
-    ceiling: NDArray[np.float64],
-    ranking: Ranking,
-    groups: NDArray[np.int32] | None,
-    pool: Executor,
-) -> None:
+def _settle(task: SearchTask, ceiling: NDArray[np.float64], ranking: Ranking, resources: Resources) -> None:
     """Search again, among all points, for those whose last neighbour is not clear of what has been left out.
 
     Where the ceiling is -inf, nothing has been left out: every point is a candidate, or the row is another process's.
     """
-    doubtful = np.flatnonzero((ceiling > -np.inf) & (ranking.last <= ceiling))
+    points, asked, groups = task.points, task.asked, task.groups
+    uncertain = np.flatnonzero((ceiling > -np.inf) & (ranking.last <= ceiling))
     size = max(1, _SETTLE_SCORES // len(points))
     error = Single.of(points.shape[1]).error
-    for start in range(0, len(doubtful), size):
-        rows = doubtful[start : start + size]
-        scores = points[rows] @ points.T
+    for start in range(0, len(uncertain), size):
+        rows = uncertain[start : start + size]
+        scores = asked[rows] @ points.T
         if groups is not None:
             scores[groups[rows, None] == groups] = -np.inf
-        doubt = Doubt(rows, scores, ranking.last[rows].astype(np.float64) - error)
-        map_rows(pool, partial(rank_doubtful, points, doubt, ranking), len(rows), smallest=1)
+        block = UncertainRows(rows, scores, ranking.last[rows].astype(np.float64) - error)
+        map_rows(resources.pool, partial(rank_uncertain, asked, points, block, ranking), len(rows), smallest=1)
 
 
-def _report_recall(points: NDArray[np.float32], ranking: Ranking, first: int, stop: int) -> None:
+def _report_recall(task: SearchTask, ranking: Ranking, first: int, stop: int) -> None:
     """Log which share of the true neighbours an approximate search has found, for a sample of rows [first, stop)."""
     rows = np.unique(np.linspace(first, stop - 1, _SAMPLE).astype(np.int64))
-    k = ranking.neighbours.shape[1]
-    scores = points[rows] @ points.T
-    scores[np.arange(len(rows)), rows] = np.inf  # each point is its own first neighbour
-    true = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    scores = task.asked[rows] @ task.points.T
+    if ranking.itself:
+        scores[np.arange(len(rows)), rows] = np.inf
+    true = np.argpartition(-scores, task.k - 1, axis=1)[:, : task.k]
     found = [len(np.intersect1d(*pair)) for pair in zip(true, ranking.neighbours[rows], strict=True)]
     logger.warning(
         "approximate search: %.2f %% of the true neighbours found, in a sample of %d of %d points",
         100 * sum(found) / true.size,
         len(rows),
-        len(points),
+        len(task.asked),
     )
 
 
@@ -236,7 +205,7 @@ def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
 
 
 @kernel
-def insert(best: Best, count: int, score: np.float32, index: int) -> int:
+def insert(best: TopK, count: int, score: np.float32, index: int) -> int:
     """Insert (score, index) into the first `count` entries of a list of K; return the new count. Allocates nothing."""
     place = count
     while place > 0:
@@ -254,46 +223,67 @@ def insert(best: Best, count: int, score: np.float32, index: int) -> int:
 
 
 @kernel
-def rank(points: NDArray[np.float32], candidates: NDArray[np.int32], ranking: Ranking, start: int, stop: int) -> None:
-    """Rank the candidates (N, M) of points [start, stop) by (-similarity, index), after the point itself.
-
-    Allocates a list of K - 1.
-    """
-    others = ranking.neighbours.shape[1] - 1
-    best = Best(np.empty(others, np.float32), np.empty(others, np.int32))
+def rank(
+    queries: NDArray[np.float32],
+    points: NDArray[np.float32],
+    candidates: NDArray[np.int32],
+    ranking: Ranking,
+    start: int,
+    stop: int,
+) -> None:
+    """Rank the candidates (Q, M) of queries [start, stop) by (-similarity, index). Allocates a list of K."""
+    best = empty_list(ranking)
     for i in range(start, stop):
-        best.scores[:] = -np.inf
-        best.indices[:] = -1
-        count = 0
+        count = begin(best, ranking, i)
         for j in candidates[i]:
-            if j not in (i, -1):
-                count = insert(best, count, similarity(points[i], points[j]), j)
+            if j >= 0 and not (ranking.itself and j == i):
+                count = insert(best, count, similarity(queries[i], points[j]), j)
         store(ranking, i, best)
 
 
 @kernel
-def rank_doubtful(points: NDArray[np.float32], doubt: Doubt, ranking: Ranking, start: int, stop: int) -> None:
-    """Rank all points of a score at or above the floor for the doubtful points [start, stop), as `rank` does.
+def rank_uncertain(
+    queries: NDArray[np.float32],
+    points: NDArray[np.float32],
+    uncertain: UncertainRows,
+    ranking: Ranking,
+    start: int,
+    stop: int,
+) -> None:
+    """Rank all points of a score at or above the floor for the uncertain rows [start, stop), as `rank` does.
 
-    Allocates a list of K - 1.
+    Allocates a list of K.
     """
-    others = ranking.neighbours.shape[1] - 1
-    best = Best(np.empty(others, np.float32), np.empty(others, np.int32))
+    best = empty_list(ranking)
     for row in range(start, stop):
-        i = doubt.points[row]
-        count = 0
+        i = uncertain.rows[row]
+        count = begin(best, ranking, i)
         for j in range(points.shape[0]):
-            if doubt.scores[row, j] >= doubt.floor[row] and j != i:
-                count = insert(best, count, similarity(points[i], points[j]), j)
+            if uncertain.scores[row, j] >= uncertain.floor[row] and not (ranking.itself and j == i):
+                count = insert(best, count, similarity(queries[i], points[j]), j)
         store(ranking, i, best)
 
 
 @kernel
-def store(ranking: Ranking, i: int, best: Best) -> None:
-    """Row i of the ranking <- i, then the K - 1 entries of its list. Allocates nothing."""
-    ranking.neighbours[i, 0] = i
+def empty_list(ranking: Ranking) -> TopK:
+    """A list of K. Allocates it."""
+    k = ranking.neighbours.shape[1]
+    return TopK(np.empty(k, np.float32), np.empty(k, np.int32))
+
+
+@kernel
+def begin(best: TopK, ranking: Ranking, i: int) -> int:
+    """Empty the list, but for the point itself where it is its own neighbour; return the count. Allocates nothing."""
+    best.scores[:] = -np.inf
+    best.indices[:] = -1
+    return insert(best, 0, np.float32(np.inf), i) if ranking.itself else 0
+
+
+@kernel
+def store(ranking: Ranking, i: int, best: TopK) -> None:
+    """Row i of the ranking <- the list. Allocates nothing."""
     for p in range(best.indices.size):
-        ranking.neighbours[i, p + 1] = best.indices[p]
+        ranking.neighbours[i, p] = best.indices[p]
     ranking.last[i] = best.scores[best.scores.size - 1]
 
 

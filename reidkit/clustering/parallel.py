@@ -1,19 +1,22 @@
-"""How the room computes: compiled kernels over blocks of rows, on threads.
+"""Compiled kernels over blocks of rows, on threads, and what a computation may use.
 
 Kernels release the interpreter's lock, so plain threads run them side by side. The blocks depend on the number of rows
 alone and results come back in the order of the rows: one thread and many give the same bits.
 """
 
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 
 from reidkit.clustering.checks import check_count
+from reidkit.distributed import ALONE, ProcessGroup
 
-__all__ = ["kernel", "map_rows", "worker_pool"]
+__all__ = ["Resources", "kernel", "map_rows", "open_resources", "worker_pool"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
@@ -21,11 +24,21 @@ Result = TypeVar("Result")
 _BLOCKS = 64
 
 
+class Resources(NamedTuple):
+    """Threads and processes that share a computation, and the library and device that search neighbours."""
+
+    pool: Executor
+    threads: int = 1
+    processes: ProcessGroup = ALONE
+    backend: str = "auto"
+    device: str = "cpu"
+
+
 def kernel(function: Function) -> Function:
     """Compile a function with numba, without the interpreter's lock, and cache the machine code on disk.
 
     Floating-point sums may be reordered (so that they vectorise) and products fused; nothing else of IEEE is given up.
-    Where no cache folder can be written (a read-only install and home), the kernel is compiled anew in each process.
+    Where no cache folder can be written (a read-only install and home), each process compiles the kernel.
     """
     compile_with: Any = partial(numba.njit, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
     try:
@@ -44,10 +57,37 @@ def worker_pool(threads: int | None) -> ThreadPoolExecutor:
     Raises:
         ClusteringError: `threads` is not an integer of at least 1.
     """
+    return ThreadPoolExecutor(_count(threads), thread_name_prefix="reidkit-clustering")
+
+
+def _count(threads: int | None) -> int:
     if threads is not None:
         check_count("threads", threads)
     config: Any = numba.config
-    return ThreadPoolExecutor(threads or config.NUMBA_NUM_THREADS, thread_name_prefix="reidkit-clustering")
+    return threads or int(config.NUMBA_NUM_THREADS)
+
+
+@contextmanager
+def open_resources(
+    threads: int | None, processes: ProcessGroup = ALONE, *, backend: str = "auto", device: str = "cpu"
+) -> Iterator[Resources]:
+    """Start the threads of a computation; those of the processes of one machine share its cores.
+
+    Args:
+        threads: Threads of each process; None: the cores of the machine, divided by its processes.
+        processes: Processes that share the computation; all of them must call.
+        backend: See `nearest_neighbours`.
+        device: See `nearest_neighbours`.
+
+    Raises:
+        ClusteringError: `threads` is not an integer of at least 1.
+    """
+    count = _count(threads)
+    here = platform.node()
+    if threads is None:
+        count = max(1, count // processes.gather_values(here).count(here))
+    with worker_pool(count) as pool:
+        yield Resources(pool, count, processes, backend, device)
 
 
 def map_rows(

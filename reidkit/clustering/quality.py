@@ -1,4 +1,4 @@
-"""How good a clustering is: its sizes, its silhouette, its stability, and its agreement with cameras and identities.
+"""Quality of a clustering: sizes, silhouette, stability, mixture of cameras, and agreement with identities.
 
 Everything costs O(N) or O(edges of the graph): contingency tables are sparse and no N x N array is made.
 """
@@ -21,9 +21,11 @@ __all__ = [
     "Agreement",
     "CameraMix",
     "ClusterSizes",
+    "ClusteringQuality",
     "SizeBin",
     "camera_mix",
     "cluster_sizes",
+    "clustering_quality",
     "clustering_record",
     "identity_agreement",
     "silhouette",
@@ -35,7 +37,7 @@ Integers = NDArray[np.int64]
 
 
 class ClusterSizes(NamedTuple):
-    """How many images fell where."""
+    """Numbers of images."""
 
     images: int
     """N, noise included."""
@@ -57,7 +59,7 @@ class SizeBin(NamedTuple):
 
 
 class CameraMix(NamedTuple):
-    """How well clusters reach across cameras; both are NaN where no clustered image has a known camera."""
+    """Mixture of cameras in clusters; both values are NaN where no clustered image has a known camera."""
 
     cameras_per_cluster: float
     """Mean number of cameras in a cluster, at least 1."""
@@ -66,9 +68,9 @@ class CameraMix(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """Clusters held against known identities; NaN where a figure has nothing to count.
+    """Agreement of clusters with known identities; NaN where a metric has nothing to count.
 
-    A noise image counts as a cluster of its own, except in the purity, which is about clustered images only.
+    A noise image counts as a cluster of one, except in the purity, which is about clustered images only.
     """
 
     images: int
@@ -85,8 +87,18 @@ class Agreement(NamedTuple):
     """Share of the pairs of one identity that are in one cluster."""
 
 
+class ClusteringQuality(NamedTuple):
+    """Metrics of one clustering; None where the data for it was not given."""
+
+    sizes: ClusterSizes
+    silhouette: float | None
+    """As `silhouette`; None without a graph or without clusters."""
+    cameras: CameraMix | None
+    agreement: Agreement | None
+
+
 class _Partition(NamedTuple):
-    """Clusters as kernels take them."""
+    """Clusters in the form that kernels read."""
 
     labels: Integers  # (N,), 0..C-1, -1 is noise
     sizes: Integers  # (C,)
@@ -233,7 +245,7 @@ def camera_mix(labels: ArrayLike, cameras: ArrayLike) -> CameraMix:
 
 
 def identity_agreement(labels: ArrayLike, identities: ArrayLike) -> Agreement:
-    """Hold clusters against known identities.
+    """Compare clusters with known identities.
 
     Args:
         labels: (N,) clusters, negative is noise.
@@ -264,6 +276,35 @@ def identity_agreement(labels: ArrayLike, identities: ArrayLike) -> Agreement:
     )
 
 
+def clustering_quality(
+    labels: ArrayLike,
+    *,
+    graph: Any = None,
+    cameras: ArrayLike | None = None,
+    identities: ArrayLike | None = None,
+    threads: int | None = None,
+) -> ClusteringQuality:
+    """Compute all metrics of one clustering for which there is data.
+
+    Args:
+        labels: (N,) clusters, negative is noise.
+        graph: (N, N) distances on which they were found.
+        cameras: (N,) cameras, negative is unknown.
+        identities: (N,) identities, negative is unknown.
+        threads: Threads; None takes every core. The result is the same.
+
+    Raises:
+        ClusteringError: Arrays that do not fit together.
+    """
+    sizes = cluster_sizes(labels)
+    return ClusteringQuality(
+        sizes,
+        None if graph is None or not len(sizes.sizes) else silhouette(graph, labels, threads=threads),
+        None if cameras is None else camera_mix(labels, cameras),
+        None if identities is None else identity_agreement(labels, identities),
+    )
+
+
 def clustering_record(
     labels: ArrayLike,
     *,
@@ -272,7 +313,7 @@ def clustering_record(
     cameras: ArrayLike | None = None,
     threads: int | None = None,
 ) -> dict[str, float]:
-    """Figures of one clustering by name, for a line of metrics.jsonl; what cannot be computed is left out.
+    """Metrics of one clustering by name, for a line of metrics.jsonl; those that cannot be computed are left out.
 
     Args:
         labels: (N,) clusters, negative is noise.
@@ -288,20 +329,21 @@ def clustering_record(
     Raises:
         ClusteringError: Arrays that do not fit together.
     """
-    sizes = cluster_sizes(labels).sizes
-    figures: dict[str, float] = {}
+    quality = clustering_quality(labels, graph=graph, cameras=cameras, threads=threads)
+    sizes = quality.sizes.sizes
+    metrics: dict[str, float] = {}
     if len(sizes):
-        figures |= {"cluster_size_median": float(np.median(sizes)), "cluster_size_max": int(sizes.max())}
+        metrics |= {"cluster_size_median": float(np.median(sizes)), "cluster_size_max": int(sizes.max())}
     for smallest, largest, clusters in size_histogram(sizes):
-        figures[f"cluster_sizes/{smallest}" + (f"-{largest}" if largest > smallest else "")] = clusters
-    if graph is not None:
-        figures["silhouette"] = silhouette(graph, labels, threads=threads)
+        metrics[f"cluster_sizes/{smallest}" + (f"-{largest}" if largest > smallest else "")] = clusters
+    if quality.silhouette is not None:
+        metrics["silhouette"] = quality.silhouette
     if previous is not None:
-        figures["stability"] = stability(labels, previous)
-    if cameras is not None:
-        mix = camera_mix(labels, cameras)
-        figures |= {"cameras_per_cluster": mix.cameras_per_cluster, "camera_entropy": mix.entropy}
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
+        metrics["stability"] = stability(labels, previous)
+    if quality.cameras is not None:
+        mix = quality.cameras
+        metrics |= {"cameras_per_cluster": mix.cameras_per_cluster, "camera_entropy": mix.entropy}
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _integers(name: str, values: ArrayLike, length: int | None = None) -> Integers:

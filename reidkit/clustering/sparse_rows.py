@@ -1,22 +1,20 @@
-"""Sparse rows: the one container that the kernels of this room pass on, and what is done with it."""
+"""Sparse rows: the container that the kernels of this package share, and its operations."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from reidkit.clustering.parallel import kernel, map_rows
-from reidkit.distributed import ProcessGroup
+from reidkit.clustering.parallel import Resources, kernel, map_rows
 from reidkit.errors import ClusteringError
 
 __all__ = ["Rows", "all_rows", "empty_rows", "graph_rows", "join", "reserve", "stack", "transpose"]
 
 
 class Rows(NamedTuple):
-    """A run of sparse rows (CSR): row i holds entries indptr[i] to indptr[i + 1]; there may be room after the last."""
+    """A run of sparse rows (CSR): row i holds entries indptr[i] to indptr[i + 1]; the arrays may be longer."""
 
     indptr: NDArray[np.int64]  # (rows + 1,)
     indices: NDArray[np.int32]  # (entries,)
@@ -24,7 +22,7 @@ class Rows(NamedTuple):
 
 
 def graph_rows(graph: Any, points: int | None = None, *, largest: float = np.inf) -> Rows:
-    """Check a graph of distances that a caller hands in, and take it apart.
+    """Check a graph of distances of a caller, and split it into its arrays.
 
     Args:
         graph: (N, N) sparse distances; explicit zeros are distances of zero.
@@ -65,17 +63,17 @@ def stack(blocks: list[Rows]) -> Rows:
     )
 
 
-def all_rows(compute: Callable[[int, int], Rows], n: int, pool: Executor, processes: ProcessGroup) -> Rows:
+def all_rows(compute: Callable[[int, int], Rows], n: int, resources: Resources) -> Rows:
     """Compute rows 0 to N in blocks, each process its share, and give all of them to every process.
 
     Args:
         compute: Computes rows [start, stop).
         n: Number of rows, N.
-        pool: Threads for the blocks.
-        processes: ProcessGroup that share the rows.
+        resources: Threads for the blocks, and the processes.
     """
+    processes = resources.processes
     first, stop = processes.rows(n)
-    rows = stack(map_rows(pool, compute, stop, first=first))
+    rows = stack(map_rows(resources.pool, compute, stop, first=first))
     return rows if processes.size == 1 else stack(list(processes.arrays_of_each(rows)))
 
 
@@ -87,7 +85,7 @@ def empty_rows(count: int) -> Rows:
 
 @kernel
 def reserve(rows: Rows, used: int, more: int) -> Rows:
-    """Rows with room for `more` entries after the first `used`. Allocates twice the need when it has to."""
+    """Rows with space for `more` entries after the first `used`. Allocates twice the need when it has to."""
     if used + more <= rows.indices.size:
         return rows
     indices = np.empty(2 * (used + more), np.int32)

@@ -213,6 +213,8 @@ def resize_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """(H, W) of 16-bit or 32-bit integers, or of floats, as bytes; Pillow would clip to white."""
     if grey.dtype.kind == "f":
-        scale = 255 if not (grey > 1).any() else 1
-        return np.rint(np.clip(np.nan_to_num(grey, nan=0.0) * scale, 0, 255)).astype(np.uint8)
-    return ((np.clip(grey, 0, 65535).astype(np.int32) + 128) // 257).astype(np.uint8)
+        scale = 1 if (grey > 1).any() else 255
+        scaled = np.rint(np.clip(np.nan_to_num(grey, nan=0.0) * scale, 0, 255))
+    else:
+        scaled = (np.clip(grey, 0, 65535).astype(np.int32) + 128) // 257
+    return np.asarray(scaled, dtype=np.uint8)

@@ -21,7 +21,7 @@ _BLOCK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class RankingResult:
-    """What a query set found in a gallery."""
+    """Scores of the rankings of a gallery for a set of queries."""
 
     mAP: float  # noqa: N815  (the field's name)
     """Mean average precision over the valid queries, in [0, 1]."""
@@ -34,6 +34,8 @@ class RankingResult:
     """Queries that have at least one match in the gallery after the protocol's removals."""
     queries: int
     """All queries, Q."""
+    average_precisions: NDArray[np.float64]
+    """(Q,) average precision of each query, in [0, 1]; NaN where it has no valid match."""
 
 
 class _Labels(NamedTuple):
@@ -178,6 +180,7 @@ def _score_blocks(blocks: Iterable[NDArray[np.float32]], labels: _Labels, ranks:
         cmc=hits.cumsum() / count,
         valid_queries=count,
         queries=len(valid),
+        average_precisions=np.where(valid, precisions, np.nan),
     )
 
 

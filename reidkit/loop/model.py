@@ -70,7 +70,7 @@ def checkpoint_file(path: Path) -> Path:
 
 
 def inherited_settings(pretrained: str) -> dict[str, Any]:
-    """Settings that a run takes over from the run whose weights it starts from: architecture, normalisation, no warm-up.
+    """Settings that a run inherits from the run whose weights it starts from: architecture, normalisation, no warm-up.
 
     Args:
         pretrained: As in the settings of a backbone.

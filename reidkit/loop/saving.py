@@ -14,7 +14,7 @@ from reidkit.loop.epoch import Epoch, NotFiniteError
 from reidkit.loop.evaluation import Benchmark, BenchmarkScores
 from reidkit.loop.labels import Features, watch_noise
 from reidkit.loop.trainer import StagePlan, Trainer
-from reidkit.runs import EpochRecord, Interruption, RunFolder, follow, save_rankings
+from reidkit.runs import EpochRecord, Interruption, Loggers, RunFolder, save_rankings
 
 __all__ = ["RunSaver"]
 
@@ -44,7 +44,7 @@ class RunSaver:
         with ExitStack() as stack:
             self._interruption = stack.enter_context(Interruption())
             main, config = self._trainer.group.is_main, self._trainer.config
-            self._loggers = stack.enter_context(follow(self._run.path, config, leads=main, resume=self._resume))
+            self._loggers = stack.enter_context(Loggers(self._run.path, config, is_main=main, resume=self._resume))
             self._stack = stack.pop_all()
         return self
 
@@ -58,7 +58,7 @@ class RunSaver:
         self._history = history
         if self._trainer.group.is_main:
             self._run.restore_history(history)
-            self._loggers.tell(history)
+            self._loggers.log(history)
         self._trainer.progress.start_run(len(history), self._plan.epochs)
 
     def save_clustering(self, epoch: Epoch, features: Features | None) -> None:
@@ -114,7 +114,7 @@ class RunSaver:
                 self._run.save_checkpoint("best", self._with_history(trainer.weights()))
             self._run.save_checkpoint("last", self._with_history(trainer.state()))
             self._run.append(record)
-            self._loggers.tell(self._history)
+            self._loggers.log(self._history)
         trainer.group.barrier()
         trainer.progress.end_epoch(record)
         if epoch.number < self._plan.epochs:

@@ -2,7 +2,7 @@
 
 from reidkit.runs.config import OptimizerConfig, Precision, PretrainConfig, RunConfig, ScheduleConfig
 from reidkit.runs.interruption import Interruption, terminable
-from reidkit.runs.loggers import Followers, follow, require_loggers
+from reidkit.runs.loggers import Loggers, require_loggers
 from reidkit.runs.rankings import RANKINGS, read_rankings, save_rankings
 from reidkit.runs.recipes import (
     default_recipe,
@@ -19,8 +19,8 @@ from reidkit.runs.run_folder import RunFolder, environment, latest_run_path, new
 __all__ = [
     "RANKINGS",
     "EpochRecord",
-    "Followers",
     "Interruption",
+    "Loggers",
     "OptimizerConfig",
     "Precision",
     "PretrainConfig",
@@ -31,7 +31,6 @@ __all__ = [
     "default_recipe",
     "describe_config",
     "environment",
-    "follow",
     "latest_run_path",
     "list_recipes",
     "new_run_path",

@@ -1,4 +1,4 @@
-"""Figures and pictures for TensorBoard, written at once: a full disk is an error, not the last word of a thread."""
+"""Metrics and pictures for TensorBoard, written at once: a full disk is an error here, not in a thread of a library."""
 
 import io
 import os
@@ -19,14 +19,14 @@ _RGB = 3  # TensorBoard's number of that colour space
 
 
 def event_path(folder: Path) -> Path:
-    """A new event file's place in a folder, named as TensorBoard expects it."""
+    """Path of a new event file in a folder, named as TensorBoard expects it."""
     return folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
 
 
 def append_scalars(path: Path, step: int, metrics: Mapping[str, float]) -> None:
-    """Append metrics of one step to an event file.
+    """Append named metrics of one step to an event file.
 
-    With the first event of a file, what older ones say of that step and of later ones is void.
+    The first event of a file makes the events of older files void from that step on.
 
     Raises:
         OSError: The file cannot be written.
@@ -52,12 +52,8 @@ def _append(path: Path, step: int, values: Sequence[Summary.Value]) -> None:
     now = time.time()
     events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
     if not path.exists():
-        start = SessionLog(status=SessionLog.START)
-        events = [
-            Event(wall_time=now, file_version="brain.Event:2"),
-            Event(wall_time=now, step=step, session_log=start),
-            *events,
-        ]
+        start = Event(wall_time=now, step=step, session_log=SessionLog(status=SessionLog.START))
+        events = [Event(wall_time=now, file_version="brain.Event:2"), start, *events]
     with path.open("ab") as file:
         writer = RecordWriter(file)
         for event in events:

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,27 +8,19 @@ from numpy.typing import NDArray
 
 from reidkit.clustering import candidates as search
 from reidkit.clustering.cameras import camera_groups, camera_neighbours
+from reidkit.clustering.parallel import Resources, open_resources
 from reidkit.clustering.rounding import Single
-from reidkit.distributed import ALONE
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
 
 
-@pytest.fixture
-def pool() -> Iterator[Executor]:
-    with ThreadPoolExecutor(2) as executor:
-        yield executor
-
-
 def check(features: Any, cameras: NDArray[Any], k_intra: int, k_inter: int, device: str = "cpu") -> None:
     """Hold the lists against the full ranking, from which the images of the wrong kind are struck."""
     n = len(features)
-    with ThreadPoolExecutor(2) as pool:
+    with open_resources(2, device=device) as resources:
         points, groups = naive.unit_vectors(features), camera_groups(cameras, n)
-        found = camera_neighbours(
-            points, groups, k_intra, k_inter, backend="auto", device=device, pool=pool, processes=ALONE
-        )
+        found = camera_neighbours(points, groups, k_intra, k_inter, resources)
     ranked = naive.nearest_neighbours(features, n)
     for i in range(n):
         same = [j for j in ranked[i] if j == i or cameras[j] == cameras[i] != -1]
@@ -87,16 +77,7 @@ def test_cameras_must_fit(cameras: Any, message: str) -> None:
         camera_groups(cameras, 3)
 
 
-def test_faiss_knows_no_cameras(pool: Executor) -> None:
-    points = np.eye(4, dtype=np.float32)
+def test_faiss_knows_no_cameras(resources: Resources) -> None:
+    points, groups = np.eye(4, dtype=np.float32), np.arange(4, dtype=np.int32)
     with pytest.raises(ClusteringError, match="pass backend='torch'"):
-        camera_neighbours(
-            points,
-            np.arange(4, dtype=np.int32),
-            2,
-            2,
-            backend="faiss",
-            device="cpu",
-            pool=pool,
-            processes=ALONE,
-        )
+        camera_neighbours(points, groups, 2, 2, resources._replace(backend="faiss"))

@@ -1,7 +1,4 @@
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -23,18 +20,13 @@ from reidkit.clustering.candidates import (
     search_device,
     search_processor,
 )
+from reidkit.clustering.parallel import Resources
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
 from tests import naive
-from tests.clustering.conftest import Clustered
+from tests.clustering.conftest import Clustered, FlatIndex, fake_faiss
 
 WIDTH = 9
-
-
-@pytest.fixture
-def pool() -> Iterator[Executor]:
-    with ThreadPoolExecutor(2) as executor:
-        yield executor
 
 
 @pytest.fixture
@@ -57,17 +49,19 @@ def check(found: Candidates, points: NDArray[np.float32], width: int, *, error: 
 @pytest.mark.usefixtures("_small_tiles")
 @pytest.mark.parametrize("n", [9, 63, 64, 65, 300])
 @pytest.mark.parametrize("where", ["processor", "device"])
-def test_the_best_are_found(n: int, where: str, clustered: Clustered, pool: Executor) -> None:
+def test_the_best_are_found(n: int, where: str, clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(n))
-    found = search_processor(points, WIDTH, pool) if where == "processor" else search_device(points, WIDTH, "cpu")
+    found = (
+        search_processor(points, WIDTH, resources) if where == "processor" else search_device(points, WIDTH, resources)
+    )
     check(found, points, WIDTH)
 
 
 @pytest.mark.usefixtures("_small_tiles")
 @pytest.mark.parametrize("n", [9, 64, 65, 300])
-def test_bfloat16_finds_the_best_to_its_precision(n: int, clustered: Clustered, pool: Executor) -> None:
+def test_bfloat16_finds_the_best_to_its_precision(n: int, clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(n))
-    found = search_processor(points, WIDTH, pool, half=True)
+    found = search_processor(points, WIDTH, resources, half=True)
     check(found, points, WIDTH, error=0.01)
     rounded = torch.from_numpy(found.scores).bfloat16().float().numpy()
     np.testing.assert_array_equal(rounded, found.scores)
@@ -87,13 +81,13 @@ def test_ordered_bits_are_ordered_as_their_numbers(real: torch.dtype, integer: t
 @pytest.mark.usefixtures("_small_tiles")
 @pytest.mark.parametrize("n", [9, 65, 300])
 @pytest.mark.parametrize("where", ["processor", "device"])
-def test_points_of_the_same_group_are_left_out(n: int, where: str, clustered: Clustered, pool: Executor) -> None:
+def test_points_of_the_same_group_are_left_out(n: int, where: str, clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(n))
     groups = np.random.default_rng(0).choice(3, n, p=[0.9, 0.07, 0.03]).astype(np.int32)
     if where == "processor":
-        found = search_processor(points, WIDTH, pool, groups=groups)
+        found = search_processor(points, WIDTH, resources, groups=groups)
     else:
-        found = search_device(points, WIDTH, "cpu", groups=groups)
+        found = search_device(points, WIDTH, resources, groups=groups)
     products = points.astype(np.float64) @ points.T.astype(np.float64)
     for i in range(n):
         others = np.flatnonzero(groups != groups[i])
@@ -110,34 +104,29 @@ def test_points_of_the_same_group_are_left_out(n: int, where: str, clustered: Cl
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("where", ["processor", "device", "faiss"])
 def test_what_processes_find_is_merged(
-    where: str, compiled: bool, monkeypatch: pytest.MonkeyPatch, clustered: Clustered, pool: Executor
+    where: str, compiled: bool, monkeypatch: pytest.MonkeyPatch, clustered: Clustered, resources: Resources
 ) -> None:
-    monkeypatch.setitem(sys.modules, "faiss", cast(Any, SimpleNamespace(IndexFlatIP=FlatIndex)))
+    fake_faiss(monkeypatch)
     points = naive.unit_vectors(clustered(300))
     merged = empty_candidates(300, WIDTH)
+    find: Any = {"processor": search_processor, "device": search_device, "faiss": search.search_faiss}[where]
     for rank in range(3):
-        processes = ProcessGroup(None, rank, 3)
-        if where == "processor":
-            part = search_processor(points, WIDTH, pool, processes=processes)
-        elif where == "device":
-            part = search_device(points, WIDTH, "cpu", processes=processes)
-        else:
-            part = search.search_faiss(points, WIDTH, processes=processes)
+        part = find(points, WIDTH, resources._replace(processes=ProcessGroup(None, rank, 3)))
         (merge if compiled else cast(Any, merge).py_func)(merged, part, 0, 300)
     check(merged, points, WIDTH)
     assert (part.floor < merged.floor).any()  # no process has found all
 
 
-def test_one_tile_may_hold_all(clustered: Clustered, pool: Executor) -> None:
+def test_one_tile_may_hold_all(clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(300))
-    check(search_processor(points, 300, pool), points, 300)
-    check(search_device(points, 300, "cpu"), points, 300)
+    check(search_processor(points, 300, resources), points, 300)
+    check(search_device(points, 300, resources), points, 300)
 
 
 @pytest.mark.gpu
-def test_a_gpu_finds_the_best(clustered: Clustered) -> None:
+def test_a_gpu_finds_the_best(clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(5000))
-    check(search_device(points, WIDTH, "cuda"), points, WIDTH)
+    check(search_device(points, WIDTH, resources._replace(device="cuda")), points, WIDTH)
 
 
 @pytest.mark.parametrize("length", [3, 127, 128, 300])
@@ -178,7 +167,7 @@ def test_replacing_the_smallest_keeps_the_heap(compiled: bool) -> None:
 
 
 def test_precision_is_full_while_searching_and_restored(
-    monkeypatch: pytest.MonkeyPatch, clustered: Clustered, pool: Executor
+    monkeypatch: pytest.MonkeyPatch, clustered: Clustered, resources: Resources
 ) -> None:
     seen = []
     multiply = torch.mm
@@ -193,8 +182,8 @@ def test_precision_is_full_while_searching_and_restored(
         torch.set_float32_matmul_precision("high")
         with torch.autocast("cpu", torch.bfloat16):
             points = naive.unit_vectors(clustered(30))
-            check(search_processor(points, 5, pool), points, 5)
-            check(search_device(points, 5, "cpu"), points, 5)
+            check(search_processor(points, 5, resources), points, 5)
+            check(search_device(points, 5, resources), points, 5)
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -202,33 +191,88 @@ def test_precision_is_full_while_searching_and_restored(
     assert torch.get_num_threads() == threads
 
 
-def test_unusable_devices_are_named() -> None:
+def test_unusable_devices_are_named(resources: Resources) -> None:
     with pytest.raises(ClusteringError, match=r"device='abacus' cannot be used.*pass device='cpu'"):
-        search_device(np.eye(3, dtype=np.float32), 2, "abacus")
+        search_device(np.eye(3, dtype=np.float32), 2, resources._replace(device="abacus"))
 
 
-def test_absent_faiss_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["device", "faiss"])
+@pytest.mark.parametrize("count", [1, 30, 130])
+def test_queries_find_the_best_points(
+    where: str, count: int, monkeypatch: pytest.MonkeyPatch, clustered: Clustered, resources: Resources
+) -> None:
+    fake_faiss(monkeypatch)
+    monkeypatch.setattr(search, "_DEVICE_TILE", (64, 100))
+    points, queries = naive.unit_vectors(clustered(300)), naive.unit_vectors(clustered(count, seed=1))
+    find: Any = search_device if where == "device" else search.search_faiss
+    found = find(points, WIDTH, resources, queries=queries)
+    best = np.sort(queries @ points.T)[:, ::-1][:, :WIDTH]
+    np.testing.assert_allclose(np.sort(found.scores)[:, ::-1], best, atol=1e-6)
+    np.testing.assert_array_equal(found.floor, found.scores.min(1))
+
+
+def test_absent_faiss_is_an_error_that_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, resources: Resources
+) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ClusteringError, match=r"pip install reidkit\[cpu\]"):
-        search.search_faiss(np.eye(3, dtype=np.float32), 2)
+        search.search_faiss(np.eye(3, dtype=np.float32), 2, resources)
 
 
-class FlatIndex:
-    """What the search uses of faiss.IndexFlatIP."""
-
-    def __init__(self, dimension: int) -> None:
-        self.points = np.empty((0, dimension), np.float32)
-
-    def add(self, points: NDArray[np.float32]) -> None:
-        self.points = points
-
-    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        scores = queries @ self.points.T
-        indices = np.argsort(-scores, axis=1)[:, :k]
-        return np.take_along_axis(scores, indices, axis=1), indices
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda:1", 1), ("mps", 0)])
+def test_faiss_that_does_not_know_the_device_is_refused(
+    device: str, gpus: int, monkeypatch: pytest.MonkeyPatch, resources: Resources
+) -> None:
+    fake_faiss(monkeypatch).get_num_gpus = lambda: gpus
+    with pytest.raises(ClusteringError, match=rf"on {gpus} GPUs here, not on device='{device}'.*reidkit\[gpu\]"):
+        search.search_faiss(np.eye(3, dtype=np.float32), 2, resources._replace(device=device))
 
 
-def test_faiss_answers_are_taken_over(monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
-    monkeypatch.setitem(sys.modules, "faiss", cast(Any, SimpleNamespace(IndexFlatIP=FlatIndex)))
+def test_faiss_searches_on_the_gpu_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, clustered: Clustered, resources: Resources
+) -> None:
+    moved = []
+
+    def move(gpu: object, number: int, index: FlatIndex) -> FlatIndex:
+        moved.append(number)
+        return index
+
+    more = {"StandardGpuResources": object, "index_cpu_to_gpu": move}
+    fake_faiss(monkeypatch, **more).get_num_gpus = lambda: 2
     points = naive.unit_vectors(clustered(80))
-    check(search.search_faiss(points, WIDTH), points, WIDTH)
+    for device in ("cpu", "cuda", "cuda:1"):
+        check(search.search_faiss(points, WIDTH, resources._replace(device=device)), points, WIDTH)
+    assert moved == [0, 1]
+
+
+def test_faiss_uses_the_threads_of_the_search(
+    monkeypatch: pytest.MonkeyPatch, clustered: Clustered, resources: Resources
+) -> None:
+    faiss = fake_faiss(monkeypatch)
+    points = naive.unit_vectors(clustered(80))
+    check(search.search_faiss(points, WIDTH, resources), points, WIDTH)
+    assert faiss.threads == [7, 2, 7]
+
+
+def test_faiss_that_multiplies_in_less_than_float32_is_refused(
+    monkeypatch: pytest.MonkeyPatch, clustered: Clustered, resources: Resources
+) -> None:
+    class Rounded(FlatIndex):
+        def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            scores, indices = super().search(queries, k)
+            return scores.astype(np.float16).astype(np.float32), indices
+
+    fake_faiss(monkeypatch, Rounded)
+    with pytest.raises(ClusteringError, match="less than float32 on device='cpu'; pass backend='torch'"):
+        search.search_faiss(naive.unit_vectors(clustered(80)), WIDTH, resources)
+
+
+def test_what_faiss_cannot_do_is_an_error(monkeypatch: pytest.MonkeyPatch, resources: Resources) -> None:
+    class Small(FlatIndex):
+        def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            raise RuntimeError("k is limited to 2048")
+
+    faiss = fake_faiss(monkeypatch, Small)
+    with pytest.raises(ClusteringError, match="faiss cannot search on device='cpu': k is limited to 2048"):
+        search.search_faiss(np.eye(3, dtype=np.float32), 2, resources)
+    assert faiss.threads[-1] == 7

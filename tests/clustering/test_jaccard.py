@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reidkit.clustering import jaccard, jaccard_graph, nearest_neighbours
 from reidkit.clustering import jaccard_pairs as overlap
-from reidkit.clustering.jaccard import Rings
+from reidkit.clustering.jaccard import ReciprocalDepth
 from reidkit.clustering.sparse_rows import Rows, join, transpose
 from reidkit.errors import ClusteringError
 from tests import naive
@@ -330,14 +330,14 @@ def same(rows: Rows, other: Rows) -> None:
 def test_kernels_agree_with_their_python(clustered: Clustered) -> None:
     points = naive.unit_vectors(clustered(60))
     neighbours = nearest_neighbours(points, 12)
-    rings, plain = (Rings(neighbours, np.zeros_like(neighbours)) for _ in range(2))
-    jaccard.measure_depth(rings, 0, 60)
+    reciprocal, plain = (ReciprocalDepth(neighbours, np.zeros_like(neighbours)) for _ in range(2))
+    jaccard.measure_depth(reciprocal, 0, 60)
     cast(Any, jaccard.measure_depth).py_func(plain, 0, 60)
-    np.testing.assert_array_equal(rings.depth, plain.depth)
+    np.testing.assert_array_equal(reciprocal.depth, plain.depth)
 
-    rows = jaccard.expand(rings, 7, 0, 60)
+    rows = jaccard.expand(reciprocal, 7, 0, 60)
     rows.weights[:] = 0.25
-    expanded = cast(Any, jaccard.expand).py_func(rings, 7, 0, 60)
+    expanded = cast(Any, jaccard.expand).py_func(reciprocal, 7, 0, 60)
     expanded.weights[:] = 0.25
     same(rows, expanded)
     jaccard.softmax(rows)
@@ -364,13 +364,13 @@ def test_kernels_agree_with_their_python_on_lists_that_end_early(n: int, width: 
     neighbours = np.stack([random.permutation(n) for _ in range(n)])[:, :width].astype(np.int32)
     neighbours[np.arange(width) > random.integers(0, width, (n, 1))] = -1
     neighbours[:, 0] = np.arange(n)
-    rings, plain = (Rings(neighbours, np.zeros_like(neighbours)) for _ in range(2))
-    jaccard.measure_depth(rings, 0, n)
+    reciprocal, plain = (ReciprocalDepth(neighbours, np.zeros_like(neighbours)) for _ in range(2))
+    jaccard.measure_depth(reciprocal, 0, n)
     cast(Any, jaccard.measure_depth).py_func(plain, 0, n)
-    np.testing.assert_array_equal(rings.depth, plain.depth)
-    rows = jaccard.expand(rings, half, 0, n)
+    np.testing.assert_array_equal(reciprocal.depth, plain.depth)
+    rows = jaccard.expand(reciprocal, half, 0, n)
     rows.weights[:] = random.random(rows.weights.size)
-    expanded = cast(Any, jaccard.expand).py_func(rings, half, 0, n)
+    expanded = cast(Any, jaccard.expand).py_func(reciprocal, half, 0, n)
     expanded.weights[: rows.indptr[-1]] = rows.weights[: rows.indptr[-1]]
     same(rows, expanded)
     same(jaccard.average(rows, neighbours, 0, n), cast(Any, jaccard.average).py_func(rows, neighbours, 0, n))
@@ -378,11 +378,11 @@ def test_kernels_agree_with_their_python_on_lists_that_end_early(n: int, width: 
 
 def test_small_kernels_agree_with_their_python(clustered: Clustered) -> None:
     neighbours = nearest_neighbours(clustered(40), 12)
-    rings = Rings(neighbours, np.zeros_like(neighbours))
-    jaccard.measure_depth(rings, 0, 40)
+    reciprocal = ReciprocalDepth(neighbours, np.zeros_like(neighbours))
+    jaccard.measure_depth(reciprocal, 0, 40)
     for run in (jaccard.collect, cast(Any, jaccard.collect).py_func):
         state, found = np.zeros(40, np.uint8), np.zeros(40, np.int32)
-        count = run(rings, 7, 3, state, found)
+        count = run(reciprocal, 7, 3, state, found)
         assert sorted(found[:count].tolist()) == np.flatnonzero(state).tolist()
         assert found[0] == 3
 
@@ -392,7 +392,7 @@ def test_half_sets_of_exactly_two_thirds_do_not_expand() -> None:
     neighbours = np.array(
         [[0, 1, 3, 4], [1, 0, 2, 3], [2, 1, 3, 4], [3, 4, 2, 5], [4, 3, 5, 2], [5, 4, 3, 2]], np.int32
     )
-    rings = Rings(neighbours, np.zeros_like(neighbours))
-    jaccard.measure_depth(rings, 0, 6)
-    rows = jaccard.expand(rings, 3, 0, 6)
+    reciprocal = ReciprocalDepth(neighbours, np.zeros_like(neighbours))
+    jaccard.measure_depth(reciprocal, 0, 6)
+    rows = jaccard.expand(reciprocal, 3, 0, 6)
     assert sorted(rows.indices[: rows.indptr[1]].tolist()) == [0, 1]

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -8,38 +6,32 @@ import pytest
 from reidkit.clustering import capacity
 from reidkit.clustering import jaccard_pairs as overlap
 from reidkit.clustering.jaccard_pairs import near_pairs
+from reidkit.clustering.parallel import Resources
 from reidkit.clustering.sparse_rows import Rows, transpose
-from reidkit.distributed import ALONE
 from reidkit.errors import ClusteringError
 
 WEIGHTS = Rows(np.array([0, 1, 3, 4]), np.array([2, 0, 2, 0], np.int32), np.array([1, 0.75, 0.25, 1], np.float32))
 
 
-@pytest.fixture
-def pool() -> Iterator[Executor]:
-    with ThreadPoolExecutor(2) as executor:
-        yield executor
-
-
-def test_pairs_within_the_bound_both_ways_round(pool: Executor) -> None:
+def test_pairs_within_the_bound_both_ways_round(resources: Resources) -> None:
     """Overlaps are 0.25 of points 0 and 1, 0.75 of 1 and 2, none of 0 and 2."""
-    near = near_pairs(WEIGHTS, np.float32(0.5), pool, ALONE)
+    near = near_pairs(WEIGHTS, np.float32(0.5), resources)
     assert [array.tolist() for array in near[:2]] == [[0, 1, 3, 5], [0, 1, 2, 1, 2]]
     np.testing.assert_allclose(near.weights, [0, 0, 0.4, 0.4, 0], atol=1e-6)
-    wide = near_pairs(WEIGHTS, np.float32(0.9), pool, ALONE)
+    wide = near_pairs(WEIGHTS, np.float32(0.9), resources)
     assert wide.indices.tolist() == [0, 1, 0, 1, 2, 1, 2]
     assert wide.weights[1] == np.float32(1 - 0.25 / 1.75)
 
 
-def test_pairs_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch, pool: Executor) -> None:
+def test_pairs_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch, resources: Resources) -> None:
     """All rows are alike, so all of the 2,000 points are near each other: 1,999,000 pairs."""
     n = 2000
     weights = Rows(np.arange(n + 1), np.zeros(n, np.int32), np.ones(n, np.float32))
     monkeypatch.setattr(capacity, "available_memory", lambda: 32_000_000)
     with pytest.raises(ClusteringError, match=r"about 1,9\d\d,\d+ pairs within a distance of 0.6.*6\d.\d MiB.*alike"):
-        near_pairs(weights, np.float32(0.6), pool, ALONE)
+        near_pairs(weights, np.float32(0.6), resources)
     monkeypatch.setattr(capacity, "available_memory", lambda: 70_000_000)
-    assert near_pairs(weights, np.float32(0.6), pool, ALONE).indptr[-1] == n * n
+    assert near_pairs(weights, np.float32(0.6), resources).indptr[-1] == n * n
 
 
 def test_kernels_agree_with_their_python() -> None:

@@ -1,5 +1,3 @@
-import sys
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -10,13 +8,13 @@ from hypothesis.extra.numpy import arrays
 
 from reidkit.clustering import nearest_neighbours, neighbours
 from reidkit.clustering.neighbours import (
-    Best,
-    Doubt,
     Ranking,
+    TopK,
+    UncertainRows,
     fill_similarities,
     insert,
     rank,
-    rank_doubtful,
+    rank_uncertain,
     similarity,
     store,
 )
@@ -24,8 +22,7 @@ from reidkit.clustering.rounding import Single
 from reidkit.clustering.sparse_rows import Rows
 from reidkit.errors import ClusteringError
 from tests import naive
-from tests.clustering.conftest import Clustered
-from tests.clustering.test_candidates import FlatIndex
+from tests.clustering.conftest import Clustered, FlatIndex, fake_faiss
 
 
 @pytest.mark.parametrize("n", [1, 2, 29, 30, 46, 47, 500])
@@ -72,7 +69,7 @@ def test_close_calls_are_settled(monkeypatch: pytest.MonkeyPatch, clustered: Clu
 
 
 def test_backends_devices_and_threads_agree(monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
-    monkeypatch.setitem(sys.modules, "faiss", cast(Any, SimpleNamespace(IndexFlatIP=FlatIndex)))
+    fake_faiss(monkeypatch)
     features = clustered(700)
     expected = nearest_neighbours(features, 20, threads=1)
     np.testing.assert_array_equal(nearest_neighbours(features, 20, threads=3), expected)
@@ -80,11 +77,36 @@ def test_backends_devices_and_threads_agree(monkeypatch: pytest.MonkeyPatch, clu
     np.testing.assert_array_equal(nearest_neighbours(features, 20, backend="faiss"), expected)
 
 
+@pytest.mark.parametrize(("n", "count", "k"), [(1, 1, 1), (5, 3, 30), (300, 40, 1), (300, 40, 20), (2500, 7, 10)])
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+def test_twin_of_queries(
+    n: int, count: int, k: int, backend: str, monkeypatch: pytest.MonkeyPatch, clustered: Clustered
+) -> None:
+    fake_faiss(monkeypatch)
+    features, queries = clustered(n), clustered(count, seed=1)
+    queries[0] = features[0]
+    found = nearest_neighbours(features, k, queries=queries, backend=backend)
+    points, asked = (naive.unit_vectors(rows).astype(np.float64) for rows in (features, queries))
+    expected = np.argsort(-(asked @ points.T).astype(np.float32), axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape == (count, min(k, n))
+
+
+def test_queries_among_duplicates_find_them_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.repeat(np.eye(3), 60, axis=0)
+    found = nearest_neighbours(features, 4, queries=[[0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(found, [[60, 61, 62, 63], [0, 1, 2, 3]])
+
+
+def test_queries_must_have_the_dimensions_of_the_features(clustered: Clustered) -> None:
+    with pytest.raises(ClusteringError, match="queries of 3 dimensions cannot be compared with features of 32"):
+        nearest_neighbours(clustered(5), 2, queries=np.ones((1, 3)))
+
+
 def test_an_approximate_search_says_what_it_missed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, clustered: Clustered
 ) -> None:
-    faiss = SimpleNamespace(IndexFlatIP=FlatIndex, IndexIVFFlat=InvertedLists, METRIC_INNER_PRODUCT=0)
-    monkeypatch.setitem(sys.modules, "faiss", cast(Any, faiss))
+    fake_faiss(monkeypatch, IndexIVFFlat=InvertedLists, METRIC_INNER_PRODUCT=0)
     features = clustered(800)
     found = nearest_neighbours(features, 20, backend="approximate")
     exact = nearest_neighbours(features, 20)
@@ -105,7 +127,7 @@ def test_inverted_lists_of_faiss(clustered: Clustered, caplog: pytest.LogCapture
 
 
 class InvertedLists(FlatIndex):
-    """What the search uses of faiss.IndexIVFFlat: one point in four is never found."""
+    """The part of faiss.IndexIVFFlat that the search uses: one point in four is never found."""
 
     nprobe = 0
 
@@ -124,12 +146,6 @@ class InvertedLists(FlatIndex):
         return np.take_along_axis(scores, indices, axis=1), indices
 
 
-@pytest.mark.gpu
-def test_a_gpu_agrees(clustered: Clustered) -> None:
-    features = clustered(5000)
-    np.testing.assert_array_equal(nearest_neighbours(features, 30, device="cuda"), nearest_neighbours(features, 30))
-
-
 def test_scale_and_precision_of_the_features_do_not_matter(clustered: Clustered) -> None:
     features = clustered(200)
     scale = np.random.default_rng(0).integers(-3, 3, (200, 1))
@@ -143,7 +159,6 @@ def test_scale_and_precision_of_the_features_do_not_matter(clustered: Clustered)
     [
         ({"k": 0}, "k=0 must be an integer of at least 1"),
         ({"k": 1, "backend": "annoy"}, "backend='annoy' is unknown; choose"),
-        ({"k": 3, "backend": "faiss", "device": "cuda"}, "pass backend='torch'"),
         ({"k": 3, "threads": 0}, "threads=0"),
     ],
 )
@@ -158,7 +173,7 @@ def test_short_list_keeps_the_best(compiled: bool) -> None:
     random = np.random.default_rng(0)
     entries = [(np.float32(score), index) for index, score in enumerate(random.integers(0, 5, 40))]
     for size in (1, 7, 40):
-        best, count = Best(np.empty(size, np.float32), np.empty(size, np.int32)), 0
+        best, count = TopK(np.empty(size, np.float32), np.empty(size, np.int32)), 0
         for place in random.permutation(40):
             count = run(best, count, *entries[place])
         expected = sorted(entries, key=lambda entry: (-entry[0], entry[1]))[:size]
@@ -166,19 +181,19 @@ def test_short_list_keeps_the_best(compiled: bool) -> None:
         assert list(zip(best.scores, best.indices, strict=True)) == expected
 
 
-@pytest.mark.parametrize("doubtful", [True, False])
-def test_kernels_agree_with_their_python(doubtful: bool, clustered: Clustered) -> None:
+@pytest.mark.parametrize("uncertain", [True, False])
+def test_kernels_agree_with_their_python(uncertain: bool, clustered: Clustered) -> None:
     points = naive.unit_vectors(clustered(30))
     expected = naive.nearest_neighbours(points, 5)
     for compiled in (True, False):
-        ranking = Ranking(np.zeros((30, 5), np.int32), np.zeros(30, np.float32))
-        if doubtful:
-            doubt = Doubt(np.arange(30), points @ points.T, np.full(30, -1.0))
-            run = rank_doubtful if compiled else cast(Any, rank_doubtful).py_func
-            run(points, doubt, ranking, 0, 30)
+        ranking = Ranking(np.zeros((30, 5), np.int32), np.zeros(30, np.float32), True)
+        if uncertain:
+            rows = UncertainRows(np.arange(30), points @ points.T, np.full(30, -1.0))
+            run = rank_uncertain if compiled else cast(Any, rank_uncertain).py_func
+            run(points, points, rows, ranking, 0, 30)
         else:
             ranker = rank if compiled else cast(Any, rank).py_func
-            ranker(points, np.tile(np.arange(30, dtype=np.int32), (30, 1)), ranking, 0, 30)
+            ranker(points, points, np.tile(np.arange(30, dtype=np.int32), (30, 1)), ranking, 0, 30)
         np.testing.assert_array_equal(ranking.neighbours, expected)
         last = np.einsum("nd,nd->n", points, points[expected[:, -1]])
         np.testing.assert_allclose(ranking.last, last, atol=1e-6)
@@ -190,8 +205,8 @@ def test_small_kernels_agree_with_their_python(clustered: Clustered) -> None:
     for run in (similarity, cast(Any, similarity).py_func):
         assert run(a, b) == run(b, a) == expected
     for run in (store, cast(Any, store).py_func):
-        ranking = Ranking(np.zeros((3, 4), np.int32), np.zeros(3, np.float32))
-        run(ranking, 2, Best(np.array([0.5, 0.25, 0.125], np.float32), np.array([7, 8, 9], np.int32)))
+        ranking = Ranking(np.zeros((3, 4), np.int32), np.zeros(3, np.float32), True)
+        run(ranking, 2, TopK(np.array([np.inf, 0.5, 0.25, 0.125], np.float32), np.array([2, 7, 8, 9], np.int32)))
         assert ranking.neighbours[2].tolist() == [2, 7, 8, 9]
         assert ranking.last.tolist() == [0, 0, 0.125]
 

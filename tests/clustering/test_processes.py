@@ -8,8 +8,8 @@ import pytest
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from reidkit.clustering import ClusteringConfig, capacity, create_clusterer, jaccard_graph, nearest_neighbours
 from reidkit.clustering import candidates as search
-from reidkit.clustering import capacity, jaccard_graph, nearest_neighbours
 from reidkit.clustering.sparse_rows import Rows
 from reidkit.distributed import ALONE, ProcessGroup
 from reidkit.errors import ClusteringError
@@ -30,6 +30,7 @@ def compute(group: Any) -> dict[str, Any]:
     features, cameras = features_and_cameras()
     results = {
         "neighbours": nearest_neighbours(features, 20, threads=1, group=group),
+        "queries": nearest_neighbours(features, 20, queries=features[:70], threads=1, group=group),
         "by device": nearest_neighbours(features, 20, device="cpu:0", threads=1, group=group),
         "one": nearest_neighbours(features[:1], 20, threads=1, group=group),
     }
@@ -43,11 +44,14 @@ def compute(group: Any) -> dict[str, Any]:
     for name, graph in graphs.items():
         for part in ("indptr", "indices", "data"):
             results[f"{name} {part}"] = getattr(graph, part)
+    for method in ("dbscan", "hdbscan"):
+        config = ClusteringConfig(method=method, threads=1)
+        results[method] = create_clusterer(config, group=group).fit_predict(features)
     return results
 
 
 def work(rank: int, size: int, folder: str) -> None:
-    """What each process does: compute everything, and note which errors it gets."""
+    """Compute everything in one process of the group, and note which errors it gets."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
     search._TILE = 64  # so that all processes get tiles
     group = dist.group.WORLD

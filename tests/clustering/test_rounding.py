@@ -53,7 +53,7 @@ def test_rows_in_doubt_are_searched_again(clustered: Clustered, monkeypatch: pyt
     """A margin of nothing leaves every row in doubt."""
     features = clustered(600, d=48)
     monkeypatch.setattr(rounding.Half, "margin", 0)
-    monkeypatch.setattr("reidkit.clustering.neighbours.try_half", lambda points, k, groups: Half.of(points))
+    monkeypatch.setattr("reidkit.clustering.libraries.try_half", lambda points, k, groups: Half.of(points))
     np.testing.assert_array_equal(nearest_neighbours(features, 10), naive.nearest_neighbours(features, 10))
 
 

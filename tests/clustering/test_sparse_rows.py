@@ -2,9 +2,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from reidkit.clustering.parallel import worker_pool
+from reidkit.clustering.parallel import Resources
 from reidkit.clustering.sparse_rows import Rows, all_rows, empty_rows, join, reserve, stack, transpose
-from reidkit.distributed import ALONE
 
 
 def test_stacking_drops_the_room_after_the_last_entry() -> None:
@@ -42,12 +41,11 @@ def test_triangles_are_joined_around_a_diagonal_of_zeros() -> None:
             assert full.weights.tolist() == [0, 0.25, 0.5, 0.25, 0, 0.5, 0]
 
 
-def test_all_rows_are_computed_in_blocks() -> None:
+def test_all_rows_are_computed_in_blocks(resources: Resources) -> None:
     def number(start: int, stop: int) -> Rows:
         rows = np.arange(start, stop, dtype=np.int32)
         return Rows(np.arange(stop - start + 1), rows, rows.astype(np.float32))
 
-    with worker_pool(2) as pool:
-        rows = all_rows(number, 1000, pool, ALONE)
+    rows = all_rows(number, 1000, resources)
     assert rows.indptr.tolist() == list(range(1001))
     assert rows.indices.tolist() == rows.weights.tolist() == list(range(1000))

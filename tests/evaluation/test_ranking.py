@@ -8,6 +8,8 @@ from reidkit.errors import EvaluationError
 from reidkit.evaluation import evaluate_distances, evaluate_ranking, evaluate_reranked, ranking, rerank, reranking
 from tests import naive
 
+NAMES = ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")
+
 
 def test_golden_map_and_cmc(golden: Callable[[str], dict[str, Any]]) -> None:
     data = golden("evaluation_a")
@@ -47,6 +49,15 @@ def test_equals_sorting_and_scikit_learn(seed: int, levels: int) -> None:
     np.testing.assert_allclose(result.cmc, expected_cmc, atol=1e-12)
     expected = naive_minp(distances, query_ids, gallery_ids, query_cameras, gallery_cameras)
     assert result.mINP == pytest.approx(expected, abs=1e-12)
+    for query, precision in enumerate(result.average_precisions):  # as if it were the only one
+        labels = (query_ids[[query]], gallery_ids, query_cameras[[query]], gallery_cameras)
+        if np.isnan(precision):
+            with pytest.raises(EvaluationError, match=r"none of the 1 query identities|no query has a valid match"):
+                evaluate_distances(distances[[query]], **dict(zip(NAMES, labels, strict=True)))
+        else:
+            assert precision == pytest.approx(naive.ranking(distances[[query]], *labels, 10)[0], abs=1e-12)
+    assert result.mAP == pytest.approx(np.nanmean(result.average_precisions), abs=1e-12)
+    assert np.isnan(result.average_precisions).sum() == result.queries - result.valid_queries
 
 
 def naive_minp(
@@ -75,8 +86,7 @@ def naive_minp(
 def test_the_golden_set_has_the_minp_of_a_sorted_ranking(golden: Callable[[str], dict[str, Any]]) -> None:
     data = golden("evaluation_a")
     labels = (data["query_id"], data["gallery_id"], data["query_cam"], data["gallery_cam"])
-    names = ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")
-    result = evaluate_distances(data["squared_distance"], **dict(zip(names, labels, strict=True)))
+    result = evaluate_distances(data["squared_distance"], **dict(zip(NAMES, labels, strict=True)))
     expected = naive_minp(data["squared_distance"].astype(np.float32), *labels)
     assert result.mINP == pytest.approx(expected, abs=1e-12)
     assert 0 < result.mINP < 1

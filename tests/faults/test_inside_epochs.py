@@ -1,4 +1,4 @@
-"""A run that is stopped after any step of an epoch, or between two files at its end, goes on from there."""
+"""A run that is stopped after any step of an epoch, or between two files at its end, continues from there."""
 
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def test_the_seconds_of_an_epoch_are_those_of_all_its_parts(people: Path, others
 
 
 class _KilledError(BaseException):
-    """Stands in for a kill."""
+    """Substitute for a kill."""
 
 
 @pytest.mark.parametrize(("name", "epoch"), [("best", 0), ("last", 0), ("source", 1), ("last", 1)])

@@ -1,4 +1,4 @@
-"""Numbers that go wrong: losses and weights that are not finite, noise, memory."""
+"""Losses and weights that are not finite, excessive noise, exhausted memory."""
 
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def test_the_batch_that_stops_a_run_is_saved_and_the_run_goes_on(
 def test_weights_that_are_not_finite_replace_no_good_checkpoint(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spoilt by an optimiser's step, before any loss or gradient tells."""
+    """A step of the optimiser produces NaN, before a loss or gradient shows it."""
     config = tiny_config(people, training={"save_minutes": OFTEN})
     expected = train_usl(config, tiny_run(tmp_path / "whole", config))
     calls, step = iter(range(100)), torch.optim.AdamW.step
@@ -138,7 +138,7 @@ def test_nothing_is_saved_while_losses_are_not_finite(
 def test_a_skipped_step_leaves_no_trace_in_the_statistics(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Activations that overflow, as they can in 16 bits, reach the running means of every norm behind them."""
+    """Activations that overflow, as in 16 bits, reach the running means of every later norm."""
     forward = ConvStem.forward
     trained = iter(range(100))
 

@@ -23,7 +23,7 @@ from reidkit.reporting import write_comparison, write_report
 from reidkit.reporting.run import read_run
 from reidkit.runs import RunFolder
 from reidkit.runs.rankings import read_rankings
-from reidkit.storage.feature_files import read_features
+from reidkit.storage import WorkFolder, read_features
 from tests.fuzz.reader import COUNT, EMBEDDER, WIDTH, Reader, features, model, picture, refusable
 from tests.tiny import tiny_config
 
@@ -99,8 +99,6 @@ def _search() -> None:
     calibration = read_calibration(index.calibration_file) if index.calibration_file.exists() else None
     asked = np.full((len(queries), WIDTH), WIDTH**-0.5, np.float32)
     found = search_gallery(index, asked, queries, calibration=calibration)
-    for match in (match for matches in found for match in matches):
-        match.path.relative_to(index.root)
     write_search_page(Path("page.html"), queries, found, gallery=index.folder, checkpoint=EMBEDDER.checkpoint)
 
 
@@ -112,10 +110,10 @@ def _images_of(folder: Path) -> Split:
 def _write_work(folder: Path) -> None:
     for number in range(3):
         picture(folder / f"{number}.png", number)
-    (folder / ".out.npz.work").mkdir()
-    np.zeros((2, WIDTH), np.float32).tofile(folder / ".out.npz.work" / "features.f32")
-    state = {"fingerprint": _WORK, "done": 3, "rows": 2, "left_out": [[1, "it is damaged"]]}
-    (folder / ".out.npz.work" / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    work = WorkFolder(folder / ".out.npz.work", (WIDTH,))
+    work.begin({"fingerprint": _WORK})
+    work.add(np.zeros((1, WIDTH), np.float32), {"readable": [True, False], "problems": ["1.png: it is damaged"]})
+    work.add(np.zeros((1, WIDTH), np.float32), {"readable": [True], "problems": []})
 
 
 def _read_work(folder: Path) -> None:
@@ -230,7 +228,9 @@ def _write_selection(folder: Path) -> None:
     for number in range(3):
         picture(folder / f"{number}.png", number)
     fabric = create_fabric("cpu", "32")
-    score_images(fabric, _trained(), _trained(), folder, _NAMES, folder / "list.txt.work", _INPUTS, chunk=2)
+    work = WorkFolder(folder / "list.txt.work", ())
+    work.begin(_INPUTS)
+    score_images(fabric, _trained(), _trained(), folder, _NAMES, work, chunk=2)
     write_scores(folder / "scores.parquet", _NAMES, np.array([1, 0, np.nan], np.float32), np.arange(3), 1, _INPUTS)
 
 

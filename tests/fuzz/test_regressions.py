@@ -1,18 +1,14 @@
 """Hostile inputs that were once read wrongly, each with what it did."""
 
-import json
 import os
 import shutil
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
-from pyarrow import parquet
 
 from reidkit.datasets import Split, decode_images, load_dataset
 from reidkit.errors import ConfigError, DataError, RunError
@@ -22,9 +18,7 @@ from reidkit.inference.gallery_index import is_index
 from reidkit.pages.thumbnails import open_picture
 from reidkit.reporting.run import read_run
 from reidkit.runs import RunFolder, parse_assignment, read_toml, resolve_config
-from reidkit.storage import feature_files
-from reidkit.storage import parquet as storage_parquet
-from reidkit.storage.feature_files import read_features, read_integers
+from reidkit.storage.feature_files import read_integers
 from reidkit.storage.safe_open import open_file
 from tests.fuzz.campaign import check, write_input
 from tests.fuzz.readers import READERS
@@ -70,28 +64,6 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
 
 
 # -- arrays and tables ------------------------------------------------------------------------------------------------
-
-
-def test_arrays_that_inflate_out_of_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_files, "_INFLATED", 1000)
-    np.savez_compressed(tmp_path / "a.npz", features=np.zeros((100_000, 4)))
-    with pytest.raises(DataError, match=r"features\.npy.* would inflate to 3,200,128"):
-        read_features(tmp_path / "a.npz")
-    np.savez_compressed(tmp_path / "b.npz", features=np.random.default_rng(0).standard_normal((500, 4)))
-    assert read_features(tmp_path / "b.npz").features.shape == (500, 4)
-
-
-def test_parquet_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = 200_000
-    columns = {"path": ["a.jpg"] * rows, "split": ["train"] * rows}
-    parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    parquet.write_table(pa.table({name: ["x" * 5000] * 1000 for name in columns}), tmp_path / "text.parquet")
-    monkeypatch.setattr(storage_parquet, "_VALUES", 10_000)
-    monkeypatch.setattr(storage_parquet, "_TEXT", 10_000)
-    with pytest.raises(DataError, match="promises 400,000 values in 200,000 rows"):
-        load_dataset(str(tmp_path / "rows.parquet"))
-    with pytest.raises(DataError, match="repeats long texts in the column 'path'"):
-        load_dataset(str(tmp_path / "text.parquet"))
 
 
 def test_one_long_name_does_not_lengthen_all_others(tmp_path: Path) -> None:
@@ -168,14 +140,14 @@ def test_strange_lines_of_metrics(tmp_path: Path, line: str) -> None:
     [
         ("index.json", '{"reidkit_index": 1}'),
         ("index.json", '{"reidkit_index": 1, "root": 3}'),
-        ("000001.json", '{"images": [["../../secret.png", 1, 1]], "unreadable": [], "replaces": []}'),
-        ("000001.json", '{"images": [["/etc/secret.png", 1, 1]], "unreadable": [], "replaces": []}'),
+        ("000001.json", '{"images": [[3, 1, 1]], "unreadable": [], "replaces": []}'),
+        ("000001.json", '{"images": [["a.png", 1]], "unreadable": [], "replaces": []}'),
         ("000001.json", '{"images": [], "unreadable": [], "replaces": ["../../x"]}'),
         ("000001.json", "[" * 5000),
         ("0x.json", '{"images": [], "unreadable": [], "replaces": []}'),
     ],
 )
-def test_indices_that_are_damaged_or_lead_out_of_the_gallery(tmp_path: Path, name: str, content: str) -> None:
+def test_indices_that_are_damaged(tmp_path: Path, name: str, content: str) -> None:
     lay_out("gallery index", tmp_path)
     (tmp_path / "index" / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match="is damaged"):
@@ -187,37 +159,6 @@ def test_json_that_exhausts_the_stack(tmp_path: Path) -> None:
     assert not is_index(tmp_path)
     with pytest.raises(DataError, match="is damaged"):
         read_calibration(tmp_path / "index.json")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"done": 2**62, "rows": 0},
-        {"done": "3"},
-        {"rows": -1},
-        {"left_out": [[1]]},
-        {"left_out": [[7, "x"]]},
-        {"left_out": [[1, "x"], [1, "x"]], "rows": 1},
-        {"rows": 0},
-    ],
-)
-def test_work_that_claims_what_cannot_be_is_done_anew(tmp_path: Path, change: dict[str, Any]) -> None:
-    lay_out("extraction", tmp_path)
-    state = tmp_path / ".out.npz.work" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_bytes()), **change}), encoding="utf-8")
-    READERS["extraction"].read(tmp_path)
-    assert len(read_features(tmp_path / "out.npz").features) == 3
-
-
-def test_characters_that_are_none(tmp_path: Path) -> None:
-    """Numpy takes any 32 bits for a character; Python fails on them, and not at once."""
-    text = np.array([2**31 - 1, 65], dtype=np.uint32).view("<U1")
-    np.savez(tmp_path / "a.npz", features=np.eye(2), paths=text)
-    np.save(tmp_path / "a.npy", text)
-    with pytest.raises(DataError, match="no characters"):
-        read_features(tmp_path / "a.npz")
-    with pytest.raises(DataError, match="no characters"):
-        read_integers(tmp_path / "a.npy", "cameras", 2)
 
 
 def test_numbers_in_names_that_fit_no_integer(tmp_path: Path) -> None:
@@ -260,15 +201,6 @@ def test_broken_links_in_a_gallery(tmp_path: Path) -> None:
     lay_out("gallery index", tmp_path)
     (tmp_path / "photos" / "c.png").symlink_to("nowhere")
     READERS["gallery index"].read(tmp_path)
-
-
-def test_a_truth_value_in_place_of_a_number_of_an_image(tmp_path: Path) -> None:
-    """It chose all images, or none, in place of the second."""
-    lay_out("extraction", tmp_path)
-    state = tmp_path / ".out.npz.work" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_bytes()), "left_out": [[True, "x"]]}), encoding="utf-8")
-    READERS["extraction"].read(tmp_path)
-    assert read_features(tmp_path / "out.npz").paths == [str(tmp_path / "0.png"), str(tmp_path / "2.png")]
 
 
 def test_metadata_of_parquet_on_which_arrow_ends_the_process(tmp_path: Path) -> None:

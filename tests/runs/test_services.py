@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from reidkit.runs import EpochRecord, RunFolder
-from reidkit.runs.loggers import Followers, follow
+from reidkit.runs.loggers import Loggers
 from reidkit.usl import train_usl
 from tests.faults.campaign import differences
 from tests.tiny import tiny_config, tiny_run
@@ -89,8 +89,8 @@ def test_mlflow_says_how_a_run_ended_and_that_it_runs_again(tmp_path: Path, mlfl
         return str(run.info.status)
 
     def work(epochs: int, error: type[BaseException]) -> None:
-        with follow(tmp_path, config, leads=True, resume=epochs > 1) as following:
-            following.tell([EpochRecord(epoch=epoch, scores={"mAP": 1.0}) for epoch in range(epochs)])
+        with Loggers(tmp_path, config, resume=epochs > 1) as loggers:
+            loggers.log([EpochRecord(epoch=epoch, scores={"mAP": 1.0}) for epoch in range(epochs)])
             seen.append(status())
             raise error
 
@@ -106,10 +106,9 @@ def test_an_mlflow_server_that_is_not_there_ends_no_run(
 ) -> None:
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    following = Followers(tmp_path, tiny_config("synthetic"), ["mlflow"])
-    following.tell([EpochRecord(epoch=0, scores={"mAP": 1.0})])
-    following.close("success")
-    assert "MLflow does not follow the run (MlflowException: " in caplog.text
+    with Loggers(tmp_path, tiny_config("synthetic", logging={"loggers": ["mlflow"]})) as loggers:
+        loggers.log([EpochRecord(epoch=0, scores={"mAP": 1.0})])
+    assert "mlflow does not follow the run (MlflowException: " in caplog.text
 
 
 def test_wandb_follows_a_run_and_its_resumption(people: Path, tmp_path: Path, wandb: Any) -> None:
@@ -168,8 +167,7 @@ def read_log(content: bytes) -> Iterator[bytes]:
 def test_a_service_draws_no_random_number(tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
     request.getfixturevalue(name)
     before = randomness()
-    following = Followers(tmp_path, tiny_config("synthetic"), [name])
-    following.tell([EpochRecord(epoch=0, scores={"mAP": 1.0})])
-    following.tell([EpochRecord(epoch=0, scores={"mAP": 1.0}), EpochRecord(epoch=1, scores={"mAP": 2.0})])
-    following.close("success")
+    with Loggers(tmp_path, tiny_config("synthetic", logging={"loggers": [name]})) as loggers:
+        loggers.log([EpochRecord(epoch=0, scores={"mAP": 1.0})])
+        loggers.log([EpochRecord(epoch=0, scores={"mAP": 1.0}), EpochRecord(epoch=1, scores={"mAP": 2.0})])
     assert randomness() == before

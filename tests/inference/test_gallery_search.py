@@ -1,53 +1,33 @@
 """Ranked matches."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-import reidkit.inference.matching as module
 from reidkit.errors import DataError
 from reidkit.inference import Calibration, Embedder, GalleryIndex, search_gallery
-from reidkit.inference.matching import nearest
 from tests import naive
 from tests.inference.conftest import NAMES, draw_images
 
 
-class FlatIndex:
-    """What faiss does, with another rounding."""
-
-    def __init__(self, dimension: int) -> None:
-        self._points = np.empty((0, dimension))
-
-    def add(self, points: NDArray[np.float32]) -> None:
-        self._points = points.astype(np.float64)
-
-    def search(self, queries: NDArray[np.float32], width: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        scores = queries @ self._points.T
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
-        return np.take_along_axis(scores, order, 1), order
-
-
-@pytest.mark.parametrize("backend", ["torch", "faiss"])
-def test_the_nearest_are_exact_whatever_searches(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
-    monkeypatch.setattr(module, "_BLOCK", 7)
-    faiss = SimpleNamespace(IndexFlatIP=FlatIndex) if backend == "faiss" else None
-    monkeypatch.setitem(sys.modules, "faiss", faiss)
+def test_equal_images_are_ranked_by_row(tmp_path: Path) -> None:
+    """Ranking in float64, whatever the neighbour search rounds."""
     rng = np.random.default_rng(0)
     gallery = naive.unit_vectors(rng.standard_normal((50, 8)).astype(np.float32)).astype(np.float32)
     gallery[30] = gallery[10]
+    paths = [tmp_path / str(number) for number in range(50)]
+    index = cast(GalleryIndex, SimpleNamespace(features=lambda: gallery, paths=lambda: paths))
     queries = gallery[[10, 20]]
-    cosines, indices = nearest(queries, gallery, 12)
+    found = search_gallery(index, queries, [tmp_path / "a", tmp_path / "b"], top=12)
     exact = queries.astype(np.float64) @ gallery.astype(np.float64).T
     expected = np.argsort(-exact, axis=1, kind="stable")[:, :12]
-    np.testing.assert_array_equal(indices, expected)
-    assert indices[0, :2].tolist() == [10, 30]
+    assert [[int(match.path.name) for match in ranked] for ranked in found] == expected.tolist()
+    assert [match.path.name for match in found[0][:2]] == ["10", "30"]
+    cosines = [[match.cosine for match in ranked] for ranked in found]
     np.testing.assert_allclose(cosines, np.take_along_axis(exact, expected, 1), atol=1e-12)
-    assert nearest(queries, gallery[:3], 12)[1].shape == (2, 3)
 
 
 def test_matches_of_a_gallery(embedder: Embedder, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel, create_backbone, load_weights, read_checkpoint, split_domains
 from reidkit.datasets import decode_images
-from reidkit.datasets.decoding import image_files
+from reidkit.datasets.image_files import image_files
 from reidkit.errors import CheckpointError, ConfigError, DataError
-from reidkit.export import formats as export
-from reidkit.export.formats import METADATA_FILE, Exported, Format, export_checkpoint
+from reidkit.export import Exported, Format, checkpoint_export, checks, export_checkpoint, weight_files
+from reidkit.export.formats import METADATA_FILE
+from reidkit.export.graphs import Retriever
 from reidkit.loop import load_model
 from reidkit.runs import resolve_config
 from tests.backbones.golden_weights import fill, golden_keys
@@ -191,7 +192,7 @@ def test_weights_are_read_back_as_they_were(tmp_path: Path, file_format: Format,
 
 
 def test_transreid_layout_has_the_published_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_VERIFIED", 1)  # large images: the others verify on more
+    monkeypatch.setattr(checkpoint_export, "_VERIFIED", 1)  # large images: the others verify on more
     name = "vit_small_ics"
     folder, model = save(tmp_path / "run", backbone={"name": name})
     done = export_checkpoint(folder, "transreid-ssl")
@@ -263,8 +264,8 @@ def test_a_file_with_other_features_is_not_left_behind(
     run: tuple[Path, EmbeddingModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     (tmp_path / "old.ts").write_text("old")
-    right = export._Retriever.forward
-    monkeypatch.setattr(export._Retriever, "forward", lambda model, images: right(model, images) + value)
+    right = Retriever.forward
+    monkeypatch.setattr(Retriever, "forward", lambda model, images: right(model, images) + value)
     with pytest.raises(CheckpointError, match=r"torchscript file differ.*by up to (5\.0e-01|nan).*was not written"):
         export_checkpoint(run[0], "torchscript", Path("old.ts"))
     assert [path.name for path in tmp_path.iterdir()] == ["old.ts"]
@@ -278,7 +279,7 @@ def test_weights_that_change_on_the_way_are_noticed(
         load_weights(model, path)
         model.bottleneck.state_dict()["num_batches_tracked"].add_(1)  # features do not show it
 
-    monkeypatch.setattr(export, "load_weights", spoil)
+    monkeypatch.setattr(weight_files, "load_weights", spoil)
     with pytest.raises(CheckpointError, match=r"bottleneck\.num_batches_tracked of .* is not the same when read back"):
         export_checkpoint(run[0], "safetensors")
 
@@ -308,7 +309,7 @@ def test_a_suffix_of_another_format_is_refused(file_format: Format, name: str, w
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else find_spec("json"))
+    monkeypatch.setattr(checks, "find_spec", lambda name: None if name == "onnxruntime" else find_spec("json"))
     with pytest.raises(ConfigError, match=r"onnxruntime is not installed: pip install 'reidkit\[onnx\]'"):
         export_checkpoint(Path("absent.pt"), "onnx")
 

@@ -1,45 +1,47 @@
-"""Which charts the page shows, from the epochs and the clusters of one or several runs."""
+"""The charts of the page, from the epochs and the clusters of one or several runs."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-from reidkit.pages import Bar, Series, bar_chart, line_chart
+from reidkit.pages import Bar, Figure, Series, bar_chart, line_chart
 from reidkit.reporting.run import Epoch
 from reidkit.reporting.wording import count, duration
 
-__all__ = ["Figure", "compared_curves", "curves", "shaded", "size_histogram", "stages", "unrecorded"]
+__all__ = ["compared_curves", "curves", "shaded", "size_histogram", "stages", "unrecorded"]
 
 _STAGES = ("extract", "cluster", "label", "train", "evaluate")
 _MOST_BINS = 24
 
 
-class Figure(NamedTuple):
-    """A chart with its caption."""
-
-    title: str
-    keys: list[str]
-    """Names of the colours, in the order of the style sheet's classes; none where the title says it all."""
-    drawing: Markup
-    """An `svg` element."""
-
-
 class _Plot(NamedTuple):
-    """What one chart shows."""
+    """One chart before it is drawn."""
 
     title: str
     names: Mapping[str, str]
-    """Name of a figure or of the clustering's quality -> name of its line."""
+    """Name of a metric or of the clustering's quality -> name of its line."""
     text: str = "{:,.4g}"
     scale: float = 1.0
     clustered: bool = False
     """Leave out the epochs without clusters."""
     expected: bool = False
-    """Say so where it was not recorded."""
+    """Mention it on the page where it was not recorded."""
+
+    def lines(self, epochs: Sequence[Epoch]) -> list[Series]:
+        """The lines that have a value."""
+        found = [Series(line, self.points(epochs, name), self.text) for name, line in self.names.items()]
+        return [line for line in found if _drawable(line)]
+
+    def points(self, epochs: Sequence[Epoch], name: str) -> list[tuple[float, float]]:
+        """Values by epoch; NaN, which interrupts the line, in epochs without clusters if they are left out."""
+        return [
+            (epoch.number, math.nan if self.clustered and epoch.kind != "clusters" else self.scale * values[name])
+            for epoch in epochs
+            if name in (values := _values(epoch))
+        ]
 
 
 _ACCURACY = _Plot("Accuracy on the target, %", {"mAP": "mAP", "rank1": "Rank-1"}, "{:.1f} %", expected=True)
@@ -58,58 +60,49 @@ _IN_THE_HISTOGRAM = "cluster_sizes/"
 
 
 def curves(epochs: Sequence[Epoch]) -> list[Figure]:
-    """Whatever was recorded, over the epochs: accuracy, loss, clusters, their quality, learning rate, time; and others.
+    """Draw all that was recorded over the epochs: accuracy, loss, clusters, their quality, learning rate, time, others.
 
-    A finite number of a name that is not known here gets a curve of its own. Clusters and noise leave out the epochs in
-    which every image was a class of its own; all curves shade them, where there are others.
+    A finite number of a name that is not known here gets its own curve. Clusters and noise leave out the epochs in
+    which every image was a class; all curves shade them, where there are others.
     """
     figures = []
     for plot in _plots(epochs):
-        lines = [Series(caption, _points(epochs, name, plot), plot.text) for name, caption in plot.names.items()]
-        lines = [line for line in lines if _drawable(line)]
-        if lines:
-            label = f"{plot.title}, over the epochs"
-            drawing = line_chart(lines, label=label, span=_span(epochs), shaded=shaded(epochs))
-            figures.append(Figure(plot.title, [line.name for line in lines] if len(plot.names) > 1 else [], drawing))
+        lines = plot.lines(epochs)
+        keys = [line.name for line in lines] if len(plot.names) > 1 else []
+        figures += _line_figure(plot.title, lines, epochs, keys=keys, grey=shaded(epochs))
     return [*figures, *_times(epochs)]
 
 
 def compared_curves(runs: Mapping[str, Sequence[Epoch]]) -> list[Figure]:
-    """The same figures of several runs, a line for each run by its name; one chart for each figure."""
+    """Draw the same metrics of several runs, a line for each run by its name; one chart for each metric."""
     every = [epoch for epochs in runs.values() for epoch in epochs]
     accuracy = (_ACCURACY._replace(title=f"{line}, %", names={name: line}) for name, line in _ACCURACY.names.items())
-    plots = [*accuracy, *(plot for plot in _plots(every) if plot is not _ACCURACY)]
     figures = []
-    for plot in plots:
+    for plot in (*accuracy, *_plots(every)[1:]):
         (name,) = plot.names
-        lines = [Series(run, _points(epochs, name, plot), plot.text) for run, epochs in runs.items()]
-        figures += _compared(plot.title, lines, every)
+        lines = [Series(run, plot.points(epochs, name), plot.text) for run, epochs in runs.items()]
+        figures += _line_figure(plot.title, lines, every)
     times = [
         Series(run, [(epoch.number, sum(epoch.seconds.values())) for epoch in epochs if epoch.seconds], "{:,.1f} s")
         for run, epochs in runs.items()
     ]
-    return [*figures, *_compared("Time of an epoch, s", times, every)]
+    return [*figures, *_line_figure("Time of an epoch, s", times, every)]
 
 
 def unrecorded(epochs: Sequence[Epoch]) -> list[str]:
-    """Titles of the charts that one would expect and that have nothing to show."""
-    missing = []
-    for plot in _PLOTS:
-        lines = [Series(name, _points(epochs, name, plot)) for name in plot.names]
-        if plot.expected and not any(_drawable(line) for line in lines):
-            missing.append(plot.title)
-    return missing
+    """Titles of the expected charts that have nothing to show."""
+    return [plot.title for plot in _PLOTS if plot.expected and not plot.lines(epochs)]
 
 
 def shaded(epochs: Sequence[Epoch]) -> list[int]:
-    """Epochs that trained with every image as a class of its own, in a run that does otherwise in others."""
+    """Epochs that trained with every image as a class, in a run that does otherwise in others."""
     if not any(epoch.kind == "clusters" for epoch in epochs):
         return []
     return [epoch.number for epoch in epochs if epoch.kind == "instances"]
 
 
 def size_histogram(sizes: NDArray[np.int64]) -> Figure:
-    """How many clusters (C,) have how many images.
+    """Draw how many clusters (C,) have how many images.
 
     Equally wide bins; where a few clusters are far larger than the others, the last bin holds all from there on.
     """
@@ -139,46 +132,31 @@ def stages(epochs: Sequence[Epoch]) -> list[str]:
 
 
 def _plots(epochs: Sequence[Epoch]) -> list[_Plot]:
-    """The known plots, and one for each other name that occurs."""
+    """The known plots, accuracy first, and one for each other name that occurs."""
     known = _IN_THE_TABLE.union(*(plot.names for plot in _PLOTS))
     names = dict.fromkeys(name for epoch in epochs for name in _values(epoch))
     others = [name for name in names if name not in known and not name.startswith(_IN_THE_HISTOGRAM)]
-    plots = [_Plot(_words(name), {name: _words(name)}) for name in others]
-    return [*_PLOTS, *plots]
-
-
-def _words(name: str) -> str:
-    text = name.replace("_", " ")
-    return text[:1].upper() + text[1:]
+    words = {name: name[:1].upper() + name[1:].replace("_", " ") for name in others}
+    return [*_PLOTS, *(_Plot(words[name], {name: words[name]}) for name in others)]
 
 
 def _values(epoch: Epoch) -> dict[str, float]:
-    return epoch.quality | epoch.figures
-
-
-def _points(epochs: Sequence[Epoch], name: str, plot: _Plot) -> list[tuple[float, float]]:
-    """Values by epoch; NaN, which interrupts the line, in epochs without clusters if the plot leaves them out."""
-    return [
-        (epoch.number, math.nan if plot.clustered and epoch.kind != "clusters" else plot.scale * _values(epoch)[name])
-        for epoch in epochs
-        if name in _values(epoch)
-    ]
+    return epoch.quality | epoch.metrics
 
 
 def _drawable(line: Series) -> bool:
     return any(math.isfinite(y) for _, y in line.points)
 
 
-def _span(epochs: Sequence[Epoch]) -> tuple[float, float]:
-    numbers = [epoch.number for epoch in epochs]
-    return min(numbers), max(numbers)
-
-
-def _compared(title: str, lines: list[Series], epochs: Sequence[Epoch]) -> list[Figure]:
-    """One chart, or none where no run has a value; a run without one keeps its colour."""
+def _line_figure(
+    title: str, lines: list[Series], epochs: Sequence[Epoch], *, keys: Sequence[str] = (), grey: Sequence[int] = ()
+) -> list[Figure]:
+    """One chart, or none where no line has a value; a line without one keeps its colour."""
     if not any(_drawable(line) for line in lines):
         return []
-    return [Figure(title, [], line_chart(lines, label=f"{title}, over the epochs", span=_span(epochs)))]
+    numbers = [epoch.number for epoch in epochs]
+    span = min(numbers), max(numbers)
+    return [Figure(title, list(keys), line_chart(lines, label=f"{title}, over the epochs", span=span, shaded=grey))]
 
 
 def _times(epochs: Sequence[Epoch]) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing but a browser."""
+"""The report: one self-contained HTML file about a run."""
 
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,19 @@ from reidkit.reporting.cameras import camera_confusion
 from reidkit.reporting.cluster_gallery import make_groups, make_largest, make_noise
 from reidkit.reporting.epoch_tables import epoch_table, sections
 from reidkit.reporting.feature_map import make_feature_map
-from reidkit.reporting.figures import curves, shaded, size_histogram, unrecorded
 from reidkit.reporting.headline import headline, progress
+from reidkit.reporting.metric_charts import curves, shaded, size_histogram, unrecorded
 from reidkit.reporting.rank_lists import make_rank_lists
-from reidkit.reporting.run import Clustering, Epoch, Run, read_run
-from reidkit.reporting.training_features import Known, read_known
+from reidkit.reporting.run import Clustering, Epoch, Run, TrainingFeatures, read_run, read_training_features
 from reidkit.reporting.wording import count
 
 __all__ = ["write_report"]
 
 
 def write_report(run_folder: Path, path: Path | None = None) -> Path:
-    """Write one self-contained page about what a run did and found.
+    """Write one self-contained page about a run and its result.
 
-    It shows the headline figures, curves, the clusters of the last epoch that trained on clusters (in pictures where
+    It shows the headline, curves, the clusters of the last epoch that trained on clusters (in pictures where
     the images are still there): the largest, tightest, loosest, the most mixed in cameras, suspected merges and splits;
     the noise, a map of the features, the cameras that meet in clusters, rank lists of queries, attention maps, every
     epoch, all settings and the environment. The run may be unfinished; what is missing, damaged or cannot be known is
@@ -48,10 +47,10 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
 
 
 def _content(run: Run) -> dict[str, Any]:
-    """What the template shows, by its names there."""
+    """Content of the template, by its names there."""
     finished, state = progress(run)
     clustering, album = run.clustering, Album()
-    known = read_known(run.folder, clustering) if clustering else "There are no clusters yet."
+    training = read_training_features(run.folder, clustering) if clustering else "There are no clusters yet."
     return {
         "title": run.title,
         "folder": run.folder.resolve().name,
@@ -62,9 +61,10 @@ def _content(run: Run) -> dict[str, Any]:
         "notes": [*run.notes, *_skipped_steps(run.epochs)],
         "cards": headline(run),
         "curves": curves(run.epochs),
-        "unrecorded": _unrecorded(run.epochs),
+        "unrecorded": unrecorded(run.epochs),
+        "evaluated": any("mAP" in epoch.metrics for epoch in run.epochs),
         "shaded": bool(shaded(run.epochs)),
-        **_clusters(clustering, known, album),
+        **_clusters(clustering, training, album),
         "lists": make_rank_lists(run.folder, album),
         "attention": make_attention_maps(run.folder, clustering.paths if clustering else [], album),
         "absent": album.absent,
@@ -74,47 +74,32 @@ def _content(run: Run) -> dict[str, Any]:
     }
 
 
-def _clusters(clustering: Clustering | None, known: Known | str, album: Album) -> dict[str, Any]:
-    """What there is to show of the clusters, as far as it is known."""
-    shown: dict[str, Any] = {"clustering": None, "histogram": None, "noise": None, "groups": [], "feature_map": None}
+def _clusters(clustering: Clustering | None, training: TrainingFeatures | str, album: Album) -> dict[str, Any]:
+    """Content of the sections about clusters."""
+    names = ("clustering", "histogram", "noise", "identified", "feature_map")
+    shown: dict[str, Any] = dict.fromkeys(names) | {"groups": []}
     if clustering is None:
         why = "There are no clusters yet, so nothing to show."
         return shown | {"no_map": why, "cameras": why}
     sizes = clustering.clusters[1]
     shown |= {"clustering": _describe(clustering), "histogram": size_histogram(sizes) if len(sizes) else None}
     noise, groups = make_noise(clustering, album), [make_largest(clustering, album)]
-    if isinstance(known, Known):
-        groups += make_groups(clustering, known, album)
+    if isinstance(training, TrainingFeatures):
+        groups += make_groups(clustering, training, album)
     if not album.empty:
         shown |= {"noise": noise, "groups": [group for group in groups if group.tiles]}
-    if not isinstance(known, Known):
-        return shown | {"doubt": "", "no_map": known, "cameras": f"{known} Cameras are stored with the features."}
+    if not isinstance(training, TrainingFeatures):
+        return shown | {"no_map": training, "cameras": f"{training} Cameras are stored with the features."}
     return shown | {
-        "doubt": _doubt(known),
-        "feature_map": make_feature_map(clustering, known),
+        "identified": bool((training.identities >= 0).any()),
+        "feature_map": make_feature_map(clustering, training),
         "no_map": "Fewer than three images are no map.",
-        "cameras": camera_confusion(clustering.labels, known.cameras),
+        "cameras": camera_confusion(clustering.labels, training.cameras),
     }
 
 
-def _unrecorded(epochs: list[Epoch]) -> str:
-    missing = unrecorded(epochs)
-    if not missing:
-        return ""
-    text = f"Not recorded: {'; '.join(missing)}."
-    if any("mAP" in epoch.figures for epoch in epochs):
-        return text
-    return f"{text} Without an evaluation on labelled query and gallery images, mAP and Rank-1 cannot be known."
-
-
-def _doubt(known: Known) -> str:
-    if (known.identities >= 0).any():
-        return "Where the identities of training images are known, the number of them in a cluster is given."
-    return "The identities of the training images are unknown, so whether a suspicion is right cannot be known."
-
-
 def _skipped_steps(epochs: list[Epoch]) -> list[str]:
-    skipped = int(sum(epoch.figures.get("skipped", 0) for epoch in epochs))
+    skipped = int(sum(epoch.metrics.get("skipped", 0) for epoch in epochs))
     return [f"{count(skipped, 'training step')} left out because the loss was not finite."] if skipped else []
 
 

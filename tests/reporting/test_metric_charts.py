@@ -4,12 +4,13 @@ from xml.etree.ElementTree import Element, fromstring
 import numpy as np
 import pytest
 
-from reidkit.reporting.figures import Figure, compared_curves, curves, size_histogram, stages, unrecorded
+from reidkit.pages import Figure
+from reidkit.reporting.metric_charts import compared_curves, curves, size_histogram, stages, unrecorded
 from reidkit.reporting.run import Epoch
 
 
-def _epoch(number: int, kind: str = "clusters", **figures: float) -> Epoch:
-    return Epoch(number, kind, figures, {"train": 2.0, "evaluate": 1.0})
+def _epoch(number: int, kind: str = "clusters", **metrics: float) -> Epoch:
+    return Epoch(number, kind, metrics, {"train": 2.0, "evaluate": 1.0})
 
 
 def _drawn(figure: Figure) -> Element:
@@ -61,7 +62,7 @@ def test_what_was_not_recorded_is_not_drawn() -> None:
     assert [figure.title for figure in curves([_epoch(1, loss=1.0)])] == ["Loss", "Time by stage, s"]
 
 
-def test_figures_of_any_name_get_a_curve() -> None:
+def test_metrics_of_any_name_get_a_curve() -> None:
     epochs = [
         Epoch(1, "instances", {"teacher_entropy": 4.5, "skipped": 0.0}, {}),
         Epoch(
