@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["CUDA", "HostReads", "fake_cuda", "move", "on_cuda"]
+__all__ = ["CUDA", "HostReads", "check", "fake_cuda", "move"]
 
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
@@ -21,17 +22,18 @@ class HostReads(TorchDispatchMode):
     """Answers the host's reads of tensors without numbers: a number is 1, a mask True everywhere, all values differ."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is aten._local_scalar_dense.default:
-            return torch.ones((), dtype=args[0].dtype, device="meta").dtype.is_floating_point * 0.0 + 1
-        if func is aten.nonzero.default:
-            return args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.int64)
-        if func is aten._unique2.default:
-            rows = args[0].new_empty(args[0].numel())
-            return rows, rows.new_empty(args[0].shape, dtype=torch.int64), torch.empty_like(rows, dtype=torch.int64)
-        if func in (aten.index.Tensor, aten.index_put_.default):
+        if func in (aten.item.default, aten._local_scalar_dense.default) and _numberless(args[0]):
+            return 1.0 if args[0].is_floating_point() else args[0].dtype == torch.bool or 1
+        if func is aten._unique2.default and _numberless(args[0]):
+            values = args[0].flatten()
+            return values, torch.empty_like(args[0], dtype=torch.int64), torch.empty_like(values, dtype=torch.int64)
+        if func in (aten.index.Tensor, aten.index_put_.default) and _numberless(args[0]):
             args = (args[0], [_as_rows(index) for index in args[1]], *args[2:])
-        return func(*args, **kwargs)
+        return func(*args, **(kwargs or {}))
+
+
+def _numberless(tensor: Tensor) -> bool:
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
 def _as_rows(index: Tensor | None) -> Tensor | None:
@@ -42,25 +44,18 @@ def _as_rows(index: Tensor | None) -> Tensor | None:
 
 
 @contextmanager
-def fake_cuda(monkeypatch: Any) -> Iterator[None]:
+def fake_cuda() -> Iterator[None]:
     """Compute on `device="cuda"` without one: an operation on tensors of two devices raises, as it does there."""
 
     def numpy(tensor: FakeTensor) -> NDArray[Any]:
-        assert tensor.device.type == "cpu", "a tensor on the GPU was read without .cpu()"
-        return np.zeros(tensor.shape, torch.empty(0, dtype=tensor.dtype).numpy().dtype)
+        assert tensor.device.type == "cpu", "a tensor on the GPU is read without .cpu()"
+        return np.zeros(tensor.shape, str(tensor.dtype).removeprefix("torch."))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeTensor, "numpy", numpy, raising=False)
-        with FakeTensorMode(allow_non_fake_inputs=True), HostReads():
-            yield
+    with patch.object(FakeTensor, "numpy", numpy, create=True), FakeTensorMode(allow_non_fake_inputs=True), HostReads():
+        yield
 
 
-def on_cuda(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """An input on the GPU."""
-    return torch.empty(shape, dtype=dtype, device=CUDA)
-
-
-def move(module: nn.Module) -> nn.Module:
+def move(module: Any) -> Any:
     """Move parameters and buffers to the GPU, and nothing else, as `Module.to` does."""
     for part in module.modules():
         for name, parameter in [*part.named_parameters(recurse=False)]:
@@ -68,3 +63,9 @@ def move(module: nn.Module) -> nn.Module:
         for name, buffer in [*part.named_buffers(recurse=False)]:
             setattr(part, name, buffer.to(CUDA))
     return module
+
+
+def check(value: Tensor, *shape: int) -> None:
+    """Check that a result is on the GPU."""
+    assert value.device == CUDA
+    assert value.shape == shape
