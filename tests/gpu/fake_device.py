@@ -1,7 +1,7 @@
 """Tensors with shapes and devices and without numbers: what a machine without a GPU can check of one with it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["CUDA", "HostReads", "check", "fake_cuda", "move"]
+__all__ = ["CUDA", "check", "fake_cuda", "host_reads", "move"]
 
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
 
 
-class HostReads(TorchDispatchMode):
+class _HostReads(TorchDispatchMode):
     """Answers the host's reads of tensors without numbers: a number is 1, a mask True everywhere, all values differ."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -51,7 +51,23 @@ def fake_cuda() -> Iterator[None]:
         assert tensor.device.type == "cpu", "a tensor on the GPU is read without .cpu()"
         return np.zeros(tensor.shape, str(tensor.dtype).removeprefix("torch."))
 
-    with patch.object(FakeTensor, "numpy", numpy, create=True), FakeTensorMode(allow_non_fake_inputs=True), HostReads():
+    with patch.object(FakeTensor, "numpy", numpy, create=True), FakeTensorMode(allow_non_fake_inputs=True):
+        with _HostReads():
+            yield
+
+
+@contextmanager
+def host_reads() -> Iterator[None]:
+    """Answer what the host reads from tensors on the device `meta`, which also knows no autocast."""
+    read, found = Tensor.tolist, torch.autocast
+
+    def tolist(tensor: Tensor) -> Any:
+        return torch.ones(tensor.shape).tolist() if tensor.is_meta else read(tensor)
+
+    def autocast(kind: str, **options: Any) -> Any:
+        return nullcontext() if kind == "meta" else found(kind, **options)
+
+    with patch.object(Tensor, "tolist", tolist), patch("torch.autocast", autocast), _HostReads():
         yield
 
 
