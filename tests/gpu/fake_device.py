@@ -51,9 +51,9 @@ def fake_cuda() -> Iterator[None]:
         assert tensor.device.type == "cpu", "a tensor on the GPU is read without .cpu()"
         return np.zeros(tensor.shape, str(tensor.dtype).removeprefix("torch."))
 
-    with patch.object(FakeTensor, "numpy", numpy, create=True), FakeTensorMode(allow_non_fake_inputs=True):
-        with _HostReads():
-            yield
+    reading = patch.object(FakeTensor, "numpy", numpy, create=True)
+    with reading, FakeTensorMode(allow_non_fake_inputs=True), _HostReads():
+        yield
 
 
 @contextmanager
