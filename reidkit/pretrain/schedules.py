@@ -1,4 +1,4 @@
-"""Learning rate, weight decay and teacher momentum of every step: functions of the step alone, so resuming is exact."""
+"""Learning rate, weight decay and teacher momentum: functions of the step alone, which makes resuming exact."""
 
 import math
 
@@ -10,7 +10,7 @@ _REFERENCE_BATCH = 256
 
 
 def cosine_schedule(step: int, steps: int, *, start: float, end: float, warmup: int = 0) -> float:
-    """A value that rises linearly from 0 to `start` and then follows half a cosine from `start` towards `end`.
+    """Return a value that rises linearly from 0 to `start` and then follows half a cosine from `start` towards `end`.
 
     As the public code of DINO (Caron et al., arXiv 2104.14294) has it: the last warm-up step and the first of the
     cosine both have `start`; `end` is what would follow the last step. Weight decay and momentum have no warm-up.
@@ -36,7 +36,7 @@ def cosine_schedule(step: int, steps: int, *, start: float, end: float, warmup: 
 
 
 def learning_rate(step: int, steps: int, *, base: float, batch_size: int, end: float = 1e-6, warmup: int = 0) -> float:
-    """The learning rate of a step: warm-up, then cosine, from a base that grows with the batch (DINO, section 3.2).
+    """Return the learning rate of a step: warm-up, then cosine; it grows with the batch size (DINO, section 3.2).
 
     Args:
         step: In 0..steps-1.

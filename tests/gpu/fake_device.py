@@ -18,7 +18,7 @@ CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
 
 
-class _HostReads(TorchDispatchMode):
+class _HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Answers the host's reads of tensors without numbers: a number is 1, a mask True everywhere, all values differ."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -52,7 +52,7 @@ def fake_cuda() -> Iterator[None]:
         return np.zeros(tensor.shape, str(tensor.dtype).removeprefix("torch."))
 
     reading = patch.object(FakeTensor, "numpy", numpy, create=True)
-    with reading, FakeTensorMode(allow_non_fake_inputs=True), _HostReads():
+    with reading, FakeTensorMode(allow_non_fake_inputs=True), _HostReads():  # type: ignore[no-untyped-call]
         yield
 
 
@@ -67,7 +67,7 @@ def host_reads() -> Iterator[None]:
     def autocast(kind: str, **options: Any) -> Any:
         return nullcontext() if kind == "meta" else found(kind, **options)
 
-    with patch.object(Tensor, "tolist", tolist), patch("torch.autocast", autocast), _HostReads():
+    with patch.object(Tensor, "tolist", tolist), patch("torch.autocast", autocast), _HostReads():  # type: ignore[no-untyped-call]
         yield
 
 
