@@ -15,6 +15,7 @@ import numpy as np
 import torch.distributed as dist
 
 from reidkit.clustering import JaccardDBSCAN
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import Interrupted, ReidkitError, RunError
 from reidkit.loop import Progress, trainer, training
 from reidkit.pretrain import train_pretrain
@@ -55,6 +56,18 @@ def fail(folder: Path, place: str, how: str) -> None:
         return original(*arguments, **options)
 
     setattr(owner, name, ending)
+
+
+def note_clusterings(folder: Path) -> None:
+    """Write the number of processes that share every clustering that this process takes part in."""
+    fit = JaccardDBSCAN.fit
+
+    def noting(self: JaccardDBSCAN, *arguments: Any) -> JaccardDBSCAN:
+        with (folder / f"clustered_{RANK}").open("a") as file:
+            file.write(f"{ProcessGroup.of(self.group).size} ")
+        return fit(self, *arguments)
+
+    setattr(JaccardDBSCAN, "fit", noting)  # noqa: B010  (mypy)
 
 
 def main(options: Namespace) -> None:
@@ -130,6 +143,7 @@ if __name__ == "__main__":
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--fail", nargs=3, metavar=("PLACE", "RANK", "HOW"))
     given = parser.parse_args()
+    note_clusterings(given.folder)
     for part in ("labels", "checkpoints"):
         (given.folder / part).mkdir(parents=True, exist_ok=True)
     atexit.register(note_end, given.folder)

@@ -56,6 +56,13 @@ def test_two_and_four_processes_train_as_one(people: Path, others: Path, tmp_pat
         assert runs[count]["images"] == runs[1]["images"]
 
 
+def test_two_processes_share_the_clusterings_of_a_run(people: Path, others: Path, tmp_path: Path) -> None:
+    one, two = (train(tmp_path / str(count), count, people, others, "usl", "--epochs", "1") for count in (1, 2))
+    assert two["labels"] == one["labels"]
+    assert (tmp_path / "1" / "clustered_0").read_text() == "1 "
+    assert [(tmp_path / "2" / f"clustered_{rank}").read_text() for rank in (0, 1)] == ["2 ", "2 "]
+
+
 def test_two_processes_pretrain_as_one(people: Path, others: Path, tmp_path: Path) -> None:
     """Over 21 steps."""
     one, two = (train(tmp_path / str(count), count, people, others, "pretrain") for count in (1, 2))

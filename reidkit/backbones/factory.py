@@ -22,7 +22,7 @@ _HUB = "hf-hub:"
 _SIE = "sie_embed"
 
 
-def create_backbone(
+def create_backbone(  # noqa: PLR0913
     name: str,
     *,
     image_size: tuple[int, int] = (256, 128),

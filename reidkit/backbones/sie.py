@@ -41,7 +41,7 @@ class CameraVisionTransformer(VisionTransformer):
         Raises:
             ConfigError: A camera id is `sie_cameras` or above.
         """
-        classes = self.cls_token.expand(len(images), -1, -1)
+        classes = self.cls_token.expand(images.shape[0], -1, -1)  # an exporter would take len() for a constant
         tokens = torch.cat((classes, self.patch_embed(images)), dim=1) + self.pos_embed
         if cameras is not None:
             tokens = tokens + _STRENGTH * self._camera_embedding(cameras)

@@ -10,7 +10,7 @@ __all__ = ["report"]
 @click.command(
     epilog="""\b
 Examples:
-  reidkit report runs/usl-market                            write runs/usl-market/report.html anew
+  reidkit report runs/usl-market                            write runs/usl-market/report.html again
   reidkit report runs/usl-market -o page.html
   reidkit report runs/usl-market runs/usl-market-2 -o comparison.html
 """

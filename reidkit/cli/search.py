@@ -58,7 +58,7 @@ beforehand; it does not depend on the size of the gallery, in which most images 
     "--calibrate",
     "calibrate_on",
     metavar="DATASET",
-    help="Labelled images that the probability of a match is fitted to.",
+    help="Labelled images that the probability of a match is fitted to; kept.",
 )
 @data_root_option
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="HTML file for a page of pictures.")
@@ -153,10 +153,10 @@ def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Pa
             table.add_column(name, justify="right", no_wrap=True)
     for query, ranked in zip(queries, found, strict=True):
         for rank, match in enumerate(ranked, start=1):
-            figures = [f"{match.cosine:.3f}"]
-            figures += [] if match.probability is None else [f"{match.probability:.1%}"]
-            figures += [] if match.distance is None else [f"{match.distance:.3f}"]
+            values = [f"{match.cosine:.3f}"]
+            values += [] if match.probability is None else [f"{match.probability:.1%}"]
+            values += [] if match.distance is None else [f"{match.distance:.3f}"]
             first = Text(printable(query.name) if rank == 1 else "")
             second = Text(printable(match.path.relative_to(root)))
-            table.add_row(first, str(rank), second, *figures, end_section=rank == len(ranked))
+            table.add_row(first, str(rank), second, *values, end_section=rank == len(ranked))
     return table

@@ -15,7 +15,7 @@ Examples:
   reidkit usl                                            generated pedestrians, on any machine
   reidkit usl --target market --pretrained weights.pth   Market-1501 below the data root
   reidkit usl --target photos/ --no-flip --epochs 20     a folder in Market-1501 layout
-  reidkit usl --resume                                   go on with the last run
+  reidkit usl --resume --target photos/                  continue the last run on that folder
 """
 )
 @click.option("--target", help="Data set: a name, a folder or a table.  [default: the recipe's, or synthetic]")

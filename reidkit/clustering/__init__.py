@@ -10,6 +10,7 @@ from reidkit.clustering.dbscan import dbscan
 from reidkit.clustering.estimators import JaccardDBSCAN, JaccardHDBSCAN, create_clusterer
 from reidkit.clustering.hdbscan import hdbscan
 from reidkit.clustering.jaccard import jaccard_graph
+from reidkit.clustering.jaccard_pairs import jaccard_rows
 from reidkit.clustering.neighbours import nearest_neighbours
 from reidkit.clustering.quality import (
     ClusteringQuality,
@@ -23,6 +24,7 @@ from reidkit.clustering.quality import (
     size_histogram,
     stability,
 )
+from reidkit.clustering.reciprocal import NeighbourLists
 from reidkit.clustering.suggestion import EPS_TRIALS, EpsSuggestion, suggest_eps
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "FeatureGraph",
     "JaccardDBSCAN",
     "JaccardHDBSCAN",
+    "NeighbourLists",
     "SizeBin",
     "build_graph",
     "camera_mix",
@@ -48,6 +51,7 @@ __all__ = [
     "hdbscan",
     "identity_agreement",
     "jaccard_graph",
+    "jaccard_rows",
     "nearest_neighbours",
     "silhouette",
     "size_histogram",

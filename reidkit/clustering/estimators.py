@@ -143,7 +143,7 @@ class JaccardHDBSCAN(_JaccardEstimator):
 
     probabilities_: NDArray[np.float64]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         min_cluster_size: int = 4,
         *,

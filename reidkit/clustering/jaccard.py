@@ -7,7 +7,7 @@ that meet the support of a point reaches every pair that any bound below 1 can k
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,33 +25,16 @@ from reidkit.clustering.checks import (
 from reidkit.clustering.jaccard_pairs import near_pairs
 from reidkit.clustering.libraries import SearchTask
 from reidkit.clustering.neighbours import fill_similarities, search
-from reidkit.clustering.parallel import Resources, kernel, map_rows, open_resources
-from reidkit.clustering.sparse_rows import Rows, all_rows, empty_rows, reserve
+from reidkit.clustering.parallel import kernel, open_resources
+from reidkit.clustering.reciprocal import NeighbourLists, encode
+from reidkit.clustering.sparse_rows import Rows
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
 
 __all__ = ["jaccard_graph"]
 
-_MEMBER = 1
-_ADDED = 2
 
-
-class NeighbourLists(NamedTuple):
-    """Neighbours of which the reciprocal sets are made."""
-
-    neighbours: NDArray[np.int32]  # (N, K), among which reciprocal ones are sought; -1 where there are no more
-    averaged: NDArray[np.int32]  # (N, K2), whose encodings are averaged; -1 where there are no more
-    half: int  # size of the half lists that may join; 0: none does
-
-
-class ReciprocalDepth(NamedTuple):
-    """Neighbour lists, and how long the lists must be for two points to be each other's neighbours."""
-
-    neighbours: NDArray[np.int32]  # (N, K), -1 where there are no more
-    depth: NDArray[np.int32]  # (N, K): neighbours[i, p] is in S_k(i) for all k > depth[i, p]; K if in none
-
-
-def jaccard_graph(
+def jaccard_graph(  # noqa: PLR0913
     X: Any,  # noqa: N803
     *,
     k1: int = 30,
@@ -147,7 +130,7 @@ def jaccard_graph(
             nearest = search(SearchTask(points, k1), resources) if given is None else given
             averaged = np.ascontiguousarray(nearest[:, :k2])
             lists = NeighbourLists(nearest, averaged, half=min(round(k1 / 2) + 1, nearest.shape[1]))
-        graph = near_pairs(_encode(points, lists, resources), bound, resources)
+        graph = near_pairs(encode(lists, partial(weigh, points), resources), bound, resources)
     indptr = graph.indptr if len(graph.indices) > np.iinfo(np.int32).max else graph.indptr.astype(np.int32)
     return csr_array((graph.weights, graph.indices, indptr), shape=(n, n))
 
@@ -170,94 +153,10 @@ def _given(neighbours: NDArray[np.integer[Any]], n: int, k1: int) -> NDArray[np.
     return nearest
 
 
-def _encode(points: NDArray[np.float32], lists: NeighbourLists, resources: Resources) -> Rows:
-    """Steps 1 to 4: the weights V."""
-    n = len(points)
-    reciprocal = ReciprocalDepth(lists.neighbours, np.empty_like(lists.neighbours))
-    map_rows(resources.pool, partial(measure_depth, reciprocal), n)
-
-    def weigh(start: int, stop: int) -> Rows:
-        rows = expand(reciprocal, lists.half, start, stop)
-        fill_similarities(points, rows, start)
-        softmax(rows)
-        return rows
-
-    weights = all_rows(weigh, n, resources)
-    if lists.averaged.shape[1] == 1:
-        return weights
-    return all_rows(partial(average, weights, lists.averaged), n, resources)
-
-
-@kernel
-def measure_depth(reciprocal: ReciprocalDepth, start: int, stop: int) -> None:
-    """Fill depth for points [start, stop): max of the places of j in R(i) and of i in R(j); K where there is none.
-
-    S_k(i) = { neighbours[i, p] : depth[i, p] < k }, for every k up to K. Allocates nothing.
-    Two lists that share no point, of the same camera and of others, may stand one behind the other: if j is in one of
-    the lists of i, then i can only be in the same one of j. So depth < K holds for the union of the reciprocal sets.
-    """
-    width = reciprocal.neighbours.shape[1]
-    for i in range(start, stop):
-        for p in range(width):
-            j = reciprocal.neighbours[i, p]
-            place = 0 if j >= 0 else width
-            while place < width and reciprocal.neighbours[j, place] != i:
-                place += 1
-            reciprocal.depth[i, p] = max(p, place)
-
-
-@kernel
-def expand(reciprocal: ReciprocalDepth, half: int, start: int, stop: int) -> Rows:
-    """E(i) for points [start, stop), unsorted; the weights are left unset.
-
-    Allocates the rows, N bytes and a list of K (half + 1) or N.
-    """
-    n, width = reciprocal.neighbours.shape
-    state = np.zeros(n, np.uint8)
-    found = np.empty(min(width * (half + 1), n), np.int32)
-    rows = empty_rows(stop - start)
-    used = 0
-    for i in range(start, stop):
-        count = collect(reciprocal, half, i, state, found)
-        rows = reserve(rows, used, count)
-        for index in found[:count]:
-            rows.indices[used] = index
-            state[index] = 0
-            used += 1
-        rows.indptr[i - start + 1] = used
-    return rows
-
-
-@kernel
-def collect(reciprocal: ReciprocalDepth, half: int, i: int, state: NDArray[np.uint8], found: NDArray[np.int32]) -> int:
-    """List E(i) = S_k1(i) + { S_h(j) : j in S_k1(i), 3 |S_h(j) * S_k1(i)| > 2 |S_h(j)| } in found; return its size.
-
-    state (N,) is all zero on entry and marks the members on return. Allocates nothing.
-    """
-    width = reciprocal.neighbours.shape[1]
-    members = 0
-    for p in range(width):
-        j = reciprocal.neighbours[i, p]
-        if reciprocal.depth[i, p] < width and state[j] == 0:
-            state[j] = _MEMBER
-            found[members] = j
-            members += 1
-    count = members
-    for j in found[:members]:
-        size = 0
-        overlap = 0
-        for p in range(half):
-            if reciprocal.depth[j, p] < half:
-                size += 1
-                overlap += state[reciprocal.neighbours[j, p]] == _MEMBER
-        if 3 * overlap > 2 * size:
-            for p in range(half):
-                other = reciprocal.neighbours[j, p]
-                if reciprocal.depth[j, p] < half and state[other] == 0:
-                    state[other] = _ADDED
-                    found[count] = other
-                    count += 1
-    return count
+def weigh(points: NDArray[np.float32], rows: Rows, first: int) -> None:
+    """Step 3: weights of row i <- softmax over its points j of -(2 - 2 x_i . x_j), i counted from `first`."""
+    fill_similarities(points, rows, first)
+    softmax(rows)
 
 
 @kernel
@@ -269,37 +168,3 @@ def softmax(rows: Rows) -> None:
             total += np.exp(2.0 * np.float64(rows.weights[p]) - 2.0)
         for p in range(rows.indptr[i], rows.indptr[i + 1]):
             rows.weights[p] = np.exp(2.0 * np.float64(rows.weights[p]) - 2.0) / total
-
-
-@kernel
-def average(weights: Rows, neighbours: NDArray[np.int32], start: int, stop: int) -> Rows:
-    """Query expansion of points [start, stop): V_i <- mean of V_j over j >= 0 in neighbours[i] (N, k2), unsorted.
-
-    Sums are in double precision. Allocates the rows, and N doubles and N integers to add them up.
-    """
-    n = len(neighbours)
-    total = np.zeros(n, np.float64)
-    found = np.empty(n, np.int32)
-    rows = empty_rows(stop - start)
-    used = 0
-    for i in range(start, stop):
-        count = 0
-        given = 0
-        for j in neighbours[i]:
-            if j < 0:
-                continue
-            given += 1
-            for p in range(weights.indptr[j], weights.indptr[j + 1]):
-                index = weights.indices[p]
-                if total[index] == 0:
-                    found[count] = index
-                    count += 1
-                total[index] += np.float64(weights.weights[p])
-        rows = reserve(rows, used, count)
-        for index in found[:count]:
-            rows.indices[used] = index
-            rows.weights[used] = total[index] / given
-            total[index] = 0
-            used += 1
-        rows.indptr[i - start + 1] = used
-    return rows

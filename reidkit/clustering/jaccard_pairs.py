@@ -1,16 +1,18 @@
 """Step 5 of the Jaccard graph: the pairs whose encodings overlap enough, found along the columns that they share."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering.capacity import graph_bytes, refuse_beyond_memory
-from reidkit.clustering.parallel import Resources, kernel
+from reidkit.clustering.parallel import Resources, kernel, map_rows, open_resources
+from reidkit.clustering.reciprocal import NeighbourLists, encode
 from reidkit.clustering.sparse_rows import Rows, all_rows, empty_rows, join, reserve, transpose
 from reidkit.distributed import ProcessGroup
 
-__all__ = ["near_pairs"]
+__all__ = ["jaccard_rows", "near_pairs"]
 
 _SAMPLE = 64
 
@@ -35,6 +37,26 @@ def near_pairs(weights: Rows, bound: np.float32, resources: Resources) -> Rows:
     lower = transpose(upper)
     upper = transpose(lower)
     return join(lower, upper)
+
+
+def jaccard_rows(
+    lists: NeighbourLists, weigh: Callable[[Rows, int], None], queries: int, *, rows: int
+) -> Iterator[NDArray[np.float32]]:
+    """Jaccard distances of the first Q of N points to all others, by `encode`; a few rows of (Q, N - Q) at a time.
+
+    Args:
+        lists: Neighbours of all N points.
+        weigh: See `encode`.
+        queries: Q.
+        rows: Rows of a block.
+    """
+    with open_resources(None) as resources:
+        weights = encode(lists, weigh, resources)
+        columns = transpose(weights)
+        for first in range(0, queries, rows):
+            block = np.empty((min(rows, queries - first), len(lists.neighbours) - queries), np.float32)
+            map_rows(resources.pool, partial(fill_distances, weights, columns, first, block), len(block), smallest=16)
+            yield block
 
 
 def _check_memory(weights: Rows, columns: Rows, bound: np.float32, processes: ProcessGroup) -> None:
@@ -67,7 +89,7 @@ def pairs(weights: Rows, columns: Rows, bound: np.float32, start: int, stop: int
     rows = empty_rows(stop - start)
     used = 0
     for i in range(start, stop):
-        count = meet(weights, columns, i, overlap, found)
+        count = meet(weights, columns, i, i, overlap, found)
         rows = reserve(rows, used, count)
         for j in found[:count]:
             d = distance(overlap[j])
@@ -81,14 +103,35 @@ def pairs(weights: Rows, columns: Rows, bound: np.float32, start: int, stop: int
 
 
 @kernel
-def meet(weights: Rows, columns: Rows, i: int, overlap: NDArray[np.float64], found: NDArray[np.int32]) -> int:
-    """Add up s_ij in overlap (N,) for all j > i that meet i, list them in found; return how many. Allocates nothing."""
+def fill_distances(weights: Rows, columns: Rows, first: int, block: NDArray[np.float32], start: int, stop: int) -> None:
+    """block_im <- distance of point first + i to point N - M + m, for rows i in [start, stop) of the block (B, M).
+
+    Allocates N doubles and N integers.
+    """
+    overlap = np.zeros(weights.indptr.size - 1, np.float64)
+    found = np.empty(overlap.size, np.int32)
+    before = overlap.size - block.shape[1]
+    for i in range(start, stop):
+        block[i] = 1
+        for j in found[: meet(weights, columns, first + i, before - 1, overlap, found)]:
+            block[i, j - before] = distance(overlap[j])
+            overlap[j] = 0
+
+
+@kernel
+def meet(
+    weights: Rows, columns: Rows, i: int, last: int, overlap: NDArray[np.float64], found: NDArray[np.int32]
+) -> int:
+    """Add up s_ij in overlap (N,) for all j > last that meet i, list them in found; return the count.
+
+    Allocates nothing.
+    """
     count = 0
     for p in range(weights.indptr[i], weights.indptr[i + 1]):
         column = weights.indices[p]
         for q in range(columns.indptr[column + 1] - 1, columns.indptr[column] - 1, -1):
             j = columns.indices[q]
-            if j <= i:
+            if j <= last:
                 break
             if overlap[j] == 0:
                 found[count] = j

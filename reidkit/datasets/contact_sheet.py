@@ -90,7 +90,7 @@ def draw_contact_sheet(
     return sheet
 
 
-def draw_clusters(labels: NDArray[np.int64], pixels: Pixels, *, first: int = 0) -> Image.Image:
+def draw_clusters(labels: NDArray[np.int64], pixels: Pixels) -> Image.Image:
     """Draw up to 10 clusters by up to 10 images, the same for the same labels.
 
     A row is a cluster, larger ones above: the largest, the smallest, and others at even distances between them in the
@@ -98,8 +98,7 @@ def draw_clusters(labels: NDArray[np.int64], pixels: Pixels, *, first: int = 0) 
 
     Args:
         labels: (N,) cluster of every image, of at least one; -1 is noise, which is not shown.
-        pixels: (M + N, 3, H, W) uint8 RGB; the images that have labels are the last N.
-        first: Their beginning M.
+        pixels: (N, 3, H, W) uint8 RGB.
 
     Returns:
         The sheet, RGB.
@@ -109,7 +108,7 @@ def draw_clusters(labels: NDArray[np.int64], pixels: Pixels, *, first: int = 0) 
     rows = []
     for index in ranked[_evenly(len(ranked), _CLUSTERS)].tolist():
         members = np.flatnonzero(labels == names[index])
-        shown = pixels[first + members[_evenly(len(members), _CLUSTER_IMAGES)]]
+        shown = pixels[members[_evenly(len(members), _CLUSTER_IMAGES)]]
         images = [SheetImage(Image.fromarray(image.transpose(1, 2, 0))) for image in shown]
         rows.append(SheetRow(images, (f"{names[index]}", f"{sizes[index]:,} images")))
     return draw_contact_sheet(rows, height=_CLUSTER_HEIGHT, widths=_CLUSTER_WIDTHS)

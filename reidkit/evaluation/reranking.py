@@ -1,12 +1,18 @@
-"""Re-ranking by k-reciprocal neighbours (Zhong et al., CVPR 2017), on sparse sets instead of square matrices."""
+"""Re-ranking by k-reciprocal neighbours (Zhong et al., CVPR 2017), on sparse sets instead of square matrices.
+
+The encoding is that of `reidkit.clustering`, with the weights of the paper: distances relative to the farthest image.
+The neighbours are searched here: features need not be of unit length, and the farthest image takes all distances.
+"""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
+from reidkit.clustering import NeighbourLists, jaccard_rows
 from reidkit.errors import EvaluationError
 from reidkit.evaluation.checks import as_features, check_same_dimensions
 
@@ -18,7 +24,7 @@ _BLOCK_BYTES = 128 * 2**20
 class _Neighbours(NamedTuple):
     """Nearest neighbours of every image among all images, queries first."""
 
-    nearest: NDArray[np.int64]
+    nearest: NDArray[np.int32]
     """(N, k1 + 1) indices by growing distance, the image itself first."""
     farthest: NDArray[np.float32]
     """(N,) the largest squared distance of an image to any other."""
@@ -76,22 +82,23 @@ def reranked_blocks(
         raise EvaluationError(f"there is nothing to re-rank: {len(queries):,} queries, {len(images):,} gallery images")
     features = np.concatenate([queries, images])
     neighbours = _nearest_neighbours(features, min(k1, len(features) - 1))
-    memberships = _memberships(features, neighbours, k1, k2)
-    by_member = memberships[len(queries) :].tocsc()
+    nearest = neighbours.nearest
+    half = min(int(np.rint(k1 / 2)) + 1, nearest.shape[1])
+    lists = NeighbourLists(nearest, np.ascontiguousarray(nearest[:, :k2]), half)
     query_norms, image_norms = np.square(queries).sum(1), np.square(images).sum(1)
-    rows = max(1, _BLOCK_BYTES // (4 * len(images)))
-    for start in range(0, len(queries), rows):
-        block = slice(start, min(start + rows, len(queries)))
+    rows, start = max(1, _BLOCK_BYTES // (4 * len(images))), 0
+    for jaccard in jaccard_rows(lists, partial(fill_weights, features, neighbours.farthest), len(queries), rows=rows):
+        block = slice(start, start + len(jaccard))
         distances = np.maximum(query_norms[block, None] + image_norms - 2 * (queries[block] @ images.T), 0)
         distances *= (1 - jaccard_weight) / neighbours.farthest[block, None]
-        for row, query in enumerate(range(block.start, block.stop)):
-            distances[row] += jaccard_weight * _jaccard_distances(memberships, query, by_member)
+        distances += np.float32(jaccard_weight) * jaccard
         yield distances
+        start = block.stop
 
 
 def _nearest_neighbours(features: NDArray[np.float32], k: int) -> _Neighbours:
     count = len(features)
-    nearest = np.empty((count, k + 1), dtype=np.int64)
+    nearest = np.empty((count, k + 1), dtype=np.int32)
     farthest = np.empty(count, dtype=np.float32)
     norms = np.square(features).sum(1)
     rows = max(1, _BLOCK_BYTES // (4 * count))
@@ -106,66 +113,21 @@ def _nearest_neighbours(features: NDArray[np.float32], k: int) -> _Neighbours:
     return _Neighbours(nearest, np.maximum(farthest, np.finfo(np.float32).tiny))
 
 
-def _memberships(features: NDArray[np.float32], neighbours: _Neighbours, k1: int, k2: int) -> sparse.csr_array:
-    """(N, N) weights of an image's expanded reciprocal set, averaged over its k2 nearest; each row sums to 1."""
-    members = _expanded_sets(neighbours.nearest, k1).tocoo()
-    differences = _squared_distances(features, members.row, members.col)
-    weights = np.exp(-differences / neighbours.farthest[members.row])
-    weights /= np.bincount(members.row, weights)[members.row]
-    memberships = sparse.csr_array((weights, (members.row, members.col)), shape=members.shape)
-    averaged = neighbours.nearest[:, :k2]
-    return sparse.csr_array(_indicator(averaged) @ memberships / averaged.shape[1])
+@njit(cache=True, nogil=True)
+def fill_weights(features: Any, farthest: Any, rows: Any, first: int) -> None:
+    """Weights of row i <- softmax over its images j of -|x_i - x_j|^2 / farthest_i, i counted from `first`.
 
-
-def _expanded_sets(nearest: NDArray[np.int64], k1: int) -> sparse.csr_array:
-    """(N, N) 0/1: the reciprocal sets, joined by the half sets that overlap them in more than two thirds."""
-    full, half = (_reciprocal(nearest[:, : k + 1]) for k in (k1, int(np.rint(k1 / 2))))
-    shared = (full @ half.T).multiply(full).tocoo()  # members of the half set of j that lie in the set of i
-    chosen = shared.data > np.float64(2 / 3) * half.sum(axis=1)[shared.col]
-    joined = sparse.csr_array((shared.data[chosen], (shared.row[chosen], shared.col[chosen])), shape=shared.shape)
-    return sparse.csr_array((full + joined @ half).sign())
-
-
-def _reciprocal(nearest: NDArray[np.int64]) -> sparse.csr_array:
-    """(N, N) 0/1: pairs that are among each other's neighbours (N, K)."""
-    indicator = _indicator(nearest)
-    return sparse.csr_array(indicator.multiply(indicator.T))
-
-
-def _indicator(nearest: NDArray[np.int64]) -> sparse.csr_array:
-    """(N, N) with a one at every (row, neighbour) of the indices (N, K)."""
-    count, k = nearest.shape
-    ones = np.ones(nearest.size, dtype=np.float32)
-    return sparse.csr_array((ones, nearest.ravel(), np.arange(0, nearest.size + 1, k)), shape=(count, count))
-
-
-def _squared_distances(
-    features: NDArray[np.float32], rows: NDArray[np.int32], columns: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """(M,) squared Euclidean distances of the pairs (rows[m], columns[m]), in blocks."""
-    result = np.empty(len(rows), dtype=np.float32)
-    size = max(1, _BLOCK_BYTES // (8 * features.shape[1]))
-    for start in range(0, len(rows), size):
-        block = slice(start, start + size)
-        difference = features[rows[block]] - features[columns[block]]
-        result[block] = np.einsum("md,md->m", difference, difference)
-    return result
-
-
-def _jaccard_distances(memberships: sparse.csr_array, query: int, by_member: sparse.csc_array) -> NDArray[np.float64]:
-    """(G,) Jaccard distances of one query to the gallery, 1 where no member is shared.
-
-    Args:
-        memberships: (N, N) of all images, queries first.
-        query: Row of the query.
-        by_member: (G, N) of the gallery, by columns.
+    features (N, D), farthest (N,), rows as `reidkit.clustering` encodes them. Allocates nothing.
     """
-    own = slice(memberships.indptr[query], memberships.indptr[query + 1])
-    members, weights = memberships.indices[own], memberships.data[own]
-    starts, lengths = by_member.indptr[members], np.diff(by_member.indptr)[members]
-    offsets = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    entries = offsets + np.arange(lengths.sum())
-    smaller = np.minimum(np.repeat(weights, lengths), by_member.data[entries])
-    shared = np.bincount(by_member.indices[entries], smaller, minlength=by_member.shape[0])
-    distances: NDArray[np.float64] = np.maximum(1 - shared / (2 - shared), 0)
-    return distances
+    for i in range(rows.indptr.size - 1):
+        own = features[first + i]
+        total = 0.0
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            other = features[rows.indices[p]]
+            square = 0.0
+            for d in range(own.size):
+                square += (np.float64(own[d]) - np.float64(other[d])) ** 2
+            rows.weights[p] = np.exp(-square / farthest[first + i])
+            total += rows.weights[p]
+        for p in range(rows.indptr[i], rows.indptr[i + 1]):
+            rows.weights[p] /= total

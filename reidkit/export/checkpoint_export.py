@@ -59,7 +59,7 @@ class Exported(NamedTuple):
     real_images: int
     """Images from files that it was verified on."""
     metadata: dict[str, str]
-    """What is recorded in the file."""
+    """Recorded in the file."""
 
 
 def export_checkpoint(

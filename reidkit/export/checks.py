@@ -1,4 +1,4 @@
-"""What is checked before an export, and the comparison of its features after it."""
+"""Checks before an export, and the comparison of the features after it."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["BATCH_SIZES", "GRAPHS", "METADATA_FILE", "SUFFIXES", "TOLERANCE", "Format", "Runner"]
 
 Format = Literal["onnx", "safetensors", "torchscript", "transreid-ssl"]
-"""What an exported file is."""
+"""Formats of exported files."""
 
 Runner = Callable[[Tensor], NDArray[np.float32]]
 """Images (B, 3, H, W), RGB in [0, 1], to features (B, D), as a reader of the file computes them."""

@@ -72,7 +72,8 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
     Pairs of the same and of different identities have the same total weight, so that the probability does not depend on
     the size of a gallery or the number of its people: it is the posterior at even odds. For other odds o, multiply
     p / (1 - p) by o. Isotonic regression (Zadrozny and Elkan, KDD 2002); where there are fewer than 1,000 pairs of the
-    same identity, logistic regression (Platt, 1999). Where all pairs agree, the curve ends at the rule of succession, not at certainty.
+    same identity, logistic regression (Platt, 1999). Where all pairs agree, the curve ends at the rule of succession,
+    not at certainty.
 
     Args:
         features: (N, D), L2-normalised.
@@ -82,6 +83,10 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
     Raises:
         DataError: There are fewer than 50 pairs of the same, or of different identities.
     """
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.linear_model import LogisticRegression
+
+    # Pairs
     rng = np.random.default_rng(seed)
     pairs = _same_pairs(images, rng), _different_pairs(images, rng)
     counts = pairs[0].shape[1], pairs[1].shape[1]
@@ -90,11 +95,18 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
             f"the labelled images hold {counts[0]:,} pairs of one identity and {counts[1]:,} of two, at different "
             f"cameras; a calibration needs {_FEWEST} of each: name a larger data set, with query and gallery images"
         )
+
+    # Curve
     cosines = _cosines(features, *np.concatenate(pairs, axis=1))
     labels = np.repeat([1, 0], counts)
     weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts) * sum(counts)
-    fit = _isotonic if counts[0] >= _ISOTONIC else _logistic
-    knots, probabilities = fit(cosines, labels, weights)
+    if counts[0] >= _ISOTONIC:
+        isotonic = IsotonicRegression().fit(cosines, labels, sample_weight=weights)
+        knots, probabilities = isotonic.X_thresholds_, isotonic.y_thresholds_
+    else:
+        logistic = LogisticRegression(C=1e3).fit(cosines[:, None], labels, sample_weight=weights)
+        knots = np.linspace(-1, 1, _GRID)
+        probabilities = logistic.predict_proba(knots[:, None])[:, 1]
     margin = 1 / (min(counts) + 2)
     return Calibration(knots, np.clip(probabilities, margin, 1 - margin), *counts)
 
@@ -162,21 +174,3 @@ def _cosines(features: NDArray[np.float32], first: NDArray[np.int64], second: ND
         part = slice(start, start + 8192)
         cosines[part] = np.einsum("md,md->m", features[first[part]], features[second[part]])
     return cosines
-
-
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-def _isotonic(cosines: NDArray[np.float64], labels: NDArray[np.int64], weights: NDArray[np.float64]) -> Curve:
-    from sklearn.isotonic import IsotonicRegression
-
-    fitted = IsotonicRegression().fit(cosines, labels, sample_weight=weights)
-    return fitted.X_thresholds_, fitted.y_thresholds_
-
-
-def _logistic(cosines: NDArray[np.float64], labels: NDArray[np.int64], weights: NDArray[np.float64]) -> Curve:
-    from sklearn.linear_model import LogisticRegression
-
-    fitted = LogisticRegression(C=1e3).fit(cosines[:, None], labels, sample_weight=weights)
-    grid = np.linspace(-1, 1, _GRID)
-    return grid, fitted.predict_proba(grid[:, None])[:, 1]

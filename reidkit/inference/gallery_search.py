@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,30 +99,28 @@ def search_gallery(
     if top < 1 or not len(gallery):
         raise DataError(f"top={top} matches of {len(gallery):,} gallery images: both must be 1 or more")
     # Candidates, one more than asked for in place of the query itself
-    distances = rerank_distances(features, gallery) if rerank else None
-    if distances is None:
-        ranked = nearest_neighbours(gallery, top + 1, queries=features)
-    else:
+    unknown = np.full((len(features), min(top + 1, len(gallery))), None)
+    ranked: NDArray[np.integer[Any]]
+    if rerank:
+        distances = rerank_distances(features, gallery)
         ranked = np.argsort(distances, axis=1, kind="stable")[:, : top + 1]
+    else:
+        ranked = nearest_neighbours(gallery, top + 1, queries=features)
     pairs = zip(features.astype(np.float64), ranked, strict=True)
-    cosines = np.stack([gallery[images].astype(np.float64) @ query for query, images in pairs])
-    if distances is None:  # the search rounds to float32
+    # A matrix product would round equal images differently, by their place in it
+    cosines = np.stack([np.einsum("kd,d->k", gallery[images].astype(np.float64), query) for query, images in pairs])
+    if not rerank:  # the search rounds to float32
         order = np.lexsort((ranked, -cosines))
         ranked, cosines = (np.take_along_axis(values, order, 1) for values in (ranked, cosines))
-    probabilities = None if calibration is None else calibration.probability(cosines)
 
     # Matches
-    paths = index.paths()
-    found = []
-    for row, query in enumerate(queries):
+    probabilities = calibration.probability(cosines) if calibration else unknown
+    reranked = np.take_along_axis(distances, ranked, 1) if rerank else unknown
+    paths, found = index.paths(), []
+    for query, *row in zip(queries, ranked, cosines, probabilities, reranked, strict=True):
         own = Path(os.path.abspath(query))
-        matches = []
-        for column, image in enumerate(ranked[row].tolist()):
-            probability = None if probabilities is None else float(probabilities[row, column])
-            distance = None if distances is None else float(distances[row, image])
-            if paths[image] != own:
-                matches.append(Match(paths[image], float(cosines[row, column]), probability, distance))
-        found.append(matches[:top])
+        matches = [Match(paths[image], *rest) for image, *rest in zip(*map(np.ndarray.tolist, row), strict=True)]
+        found.append([match for match in matches if match.path != own][:top])
     return found
 
 

@@ -34,40 +34,32 @@ def read_pixels(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8] | 
     Raises:
         DataError: An array or tensor of another shape, type or range.
     """
+    if isinstance(picture, str | PathLike):
+        with closing(iterate_images([Path(picture)], size, 1)) as images:
+            return next(images)
     if isinstance(picture, np.ndarray):
-        return _resized(_from_array(picture), size)
-    if isinstance(picture, torch.Tensor):
-        return _resized(_from_tensor(picture), size)
-    if isinstance(picture, Image.Image):
-        return _from_pillow(picture, size)
-    with closing(iterate_images([Path(picture)], size, 1)) as images:
-        return next(images)
+        picture = _from_array(picture)
+    elif isinstance(picture, torch.Tensor):
+        picture = _from_tensor(picture)
+    if picture.mode.startswith(("I", "F")):
+        raise DataError(
+            f"a Pillow image of mode {picture.mode!r} has no set range of values; give its path, or convert it to 8 "
+            "bits"
+        )
+    try:
+        if picture.has_transparency_data:  # becomes white, as in files
+            layer = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        resized = picture.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC)
+    # Pillow reads lazily, and its decoders raise many kinds of errors on damaged files; each means the same here.
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return np.asarray(resized).transpose(2, 0, 1)
 
 
 def printable(text: str | Path) -> str:
     """A name on one line of a terminal: control characters and bytes that are not text become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
-
-
-def _from_pillow(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8] | str:
-    """Convert as files are read: transparent parts become white."""
-    if image.mode.startswith(("I", "F")):
-        raise DataError(
-            f"a Pillow image of mode {image.mode!r} has no set range of values; give its path, or convert it to 8 bits"
-        )
-    try:
-        if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        return _resized(image, size)
-    # Pillow reads lazily, and its decoders raise many kinds of errors on damaged files; each means the same here.
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-
-
-def _resized(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    height, width = size
-    return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

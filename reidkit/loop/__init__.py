@@ -11,6 +11,7 @@ from reidkit.loop.labels import EpochLabels, Features, PseudoLabeler, ground_tru
 from reidkit.loop.model import TrainedModel, build_model, checkpoint_file, inherited_settings, load_model
 from reidkit.loop.optimisation import DECAYED, StepHook
 from reidkit.loop.progress import Progress
+from reidkit.loop.schedules import cosine_schedule, epoch_rate
 from reidkit.loop.stages import (
     Augment,
     ClusterStage,
@@ -52,8 +53,10 @@ __all__ = [
     "checkpoint_file",
     "class_batches",
     "cluster_fields",
+    "cosine_schedule",
     "create_classifier",
     "create_fabric",
+    "epoch_rate",
     "evaluate_model",
     "evaluate_on",
     "extract",

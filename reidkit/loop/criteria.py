@@ -1,7 +1,7 @@
 """Losses of the stages, built from the parts in `reidkit.memory`."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -125,30 +125,29 @@ class ClusterContrast:
     """Cluster contrast on the feature after the neck, with a memory of cluster centroids.
 
     Args:
-        centroids: (C, D) unit vectors.
+        features: (N, D) float32, L2-normalised, of all training images; not needed with a state.
+        labels: Their labels.
         config: Temperature, momentum and update rule of the memory.
-        device: Where the memory is kept.
+        device: Where the memory is stored.
+        state: Of the memory, to continue from.
     """
 
-    def __init__(self, centroids: Tensor, config: MemoryConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        features: NDArray[Any] | None,
+        labels: EpochLabels,
+        config: MemoryConfig,
+        device: torch.device,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        if state is None:
+            assert features is not None
+            centroids = cluster_centroids(torch.from_numpy(features), torch.from_numpy(labels.labels))
+        else:
+            centroids = state["centroids"]
         self.memory = ClusterMemory(
             centroids, temperature=config.temperature, momentum=config.momentum, update=config.update
         ).to(device)
-
-    @classmethod
-    def of_features(
-        cls, features: NDArray[Any], labels: EpochLabels, config: MemoryConfig, device: torch.device
-    ) -> Self:
-        """Start from the centroids of features (N, D), L2-normalised, of all training images."""
-        centroids = cluster_centroids(torch.from_numpy(features), torch.from_numpy(labels.labels))
-        return cls(centroids, config, device)
-
-    @classmethod
-    def of_state(cls, state: Mapping[str, Any], config: MemoryConfig, device: torch.device) -> Self:
-        """Continue from the centroids in `state_dict`."""
-        criterion = cls(state["centroids"], config, device)
-        criterion.load_state_dict(state)
-        return criterion
 
     def __call__(self, embeddings: Embeddings, labels: Tensor) -> Tensor:
         """Cross-entropy over the clusters."""

@@ -176,12 +176,16 @@ class Epoch:
     @classmethod
     def restore(cls, trainer: "Trainer", stage: Stage, state: Mapping[str, Any]) -> Self:
         """Continue the epoch that `state` was called on; weights and optimiser are restored before."""
+        if "result" in state:  # of the first versions, which saved the progress by position
+            progress = dict(zip(EpochProgress._fields, state["result"], strict=True))
+            state = {"quality": {}, **state["record"], **state, "progress": progress}
         trainer.model.retrieval = stage.retrieval
         epoch = cls(state["epoch"], stage, trainer.config.seed)
         found = None if state["found"] is None else EpochLabels(state["found"].numpy(), "clusters")
         epoch.labels = EpochLabels(state["labels"].numpy(), state["kind"], found=found)
         epoch.hook = stage.step_hook(epoch.number)  # before the criterion, whose state it may reset
-        epoch.criterion = stage.restore_criterion(epoch.labels, state["criterion"])
+        epoch.criterion = stage.criterion(None, epoch.labels, state["criterion"])
+        epoch.criterion.load_state_dict(state["criterion"])
         epoch.progress = EpochProgress(**state["progress"])
         epoch.seconds, epoch.quality = dict(state["seconds"]), dict(state["quality"])
         epoch.augmentation.bit_generator.state = state["augmenting"]

@@ -1,12 +1,11 @@
-"""Optimiser and learning rate."""
+"""Optimiser, and hooks around its steps."""
 
-import math
 from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn, optim
 
-from reidkit.runs import OptimizerConfig, ScheduleConfig
+from reidkit.runs import OptimizerConfig
 
 __all__ = [
     "DECAYED",
@@ -14,14 +13,12 @@ __all__ = [
     "StepHook",
     "check_moments",
     "create_optimizer",
-    "learning_rate",
     "set_learning_rate",
 ]
 
 DECAYED = "decayed"
 """In a parameter group: False if it is to know no weight decay."""
 
-_WARMUP_START = 0.01
 _FACTOR = "learning_rate_factor"  # in a parameter group, and so in its saved state; a group without it has 1
 
 
@@ -64,19 +61,6 @@ def check_moments(optimizer: optim.Optimizer) -> None:
         for name, moment in moments.items():
             if name != "step" and isinstance(moment, Tensor) and moment.shape != parameter.shape:
                 raise ValueError(f"moment {name} is {tuple(moment.shape)} for weights {tuple(parameter.shape)}")
-
-
-def learning_rate(epoch: int, epochs: int, base: float, schedule: ScheduleConfig) -> float:
-    """The learning rate of an epoch, counted from 1: a function of the epoch alone, so resuming is exact."""
-    done, warmup = epoch - 1, schedule.warmup_epochs
-    if done < warmup:
-        return base * (_WARMUP_START + (1 - _WARMUP_START) * done / warmup)
-    if schedule.name == "step":
-        return base * schedule.factor ** ((done - warmup) // schedule.step_epochs)
-    # After a warm-up this is the cosine of timm's scheduler, which the public code of TransReID-SSL steps after every
-    # epoch: it spans all epochs, the warm-up hides its beginning, and its end is what would follow the last epoch.
-    share = done / (epochs if warmup else max(1, epochs - 1))
-    return base * (schedule.factor + (1 - schedule.factor) * (1 + math.cos(math.pi * share)) / 2)
 
 
 def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:

@@ -44,6 +44,9 @@ __all__ = [
 Augment = Callable[[Tensor, NDArray[np.int64]], Any]
 """Pixels (B', 3, H, W) uint8 on the device and their rows in the batch -> what the network sees of them."""
 
+State = Mapping[str, Any]
+"""From `Criterion.state_dict`."""
+
 _VIEWS = 2  # of an image that is a class by itself, differently augmented, as in SimCLR (arXiv 2002.05709)
 
 
@@ -126,14 +129,8 @@ class Stage(ABC):
         """Label the images for an epoch, counted from 1; features (N, D) are None unless the stage needs them."""
 
     @abstractmethod
-    def criterion(self, features: Features | None, labels: EpochLabels) -> Criterion:
-        """Create the loss of an epoch from its features and labels."""
-
-    def restore_criterion(self, labels: EpochLabels, state: Mapping[str, Any]) -> Criterion:
-        """Create the loss of a half-finished epoch from `Criterion.state_dict`."""
-        criterion = self.criterion(None, labels)
-        criterion.load_state_dict(state)
-        return criterion
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
+        """Create the loss of an epoch from features and labels, or that of a half-finished one from its state."""
 
     def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Draw the batches (B,) of an epoch: P classes x K images."""
@@ -188,18 +185,11 @@ class ClusterStage(Stage):
         assert features is not None
         return self.labeler(features, number)
 
-    def criterion(self, features: Features | None, labels: EpochLabels) -> Criterion:
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
         """Create the memory of the clusters' centroids."""
         if labels.kind != "clusters":
             return BatchContrast(self.temperature)
-        assert features is not None
-        return ClusterContrast.of_features(features, labels, self.memory, self.device)
-
-    def restore_criterion(self, labels: EpochLabels, state: Mapping[str, Any]) -> Criterion:
-        """Create the memory as it was."""
-        if labels.kind != "clusters":
-            return BatchContrast(self.temperature)
-        return ClusterContrast.of_state(state, self.memory, self.device)
+        return ClusterContrast(features, labels, self.memory, self.device, state)
 
 
 def cluster_fields(trainer: "Trainer") -> dict[str, Any]:
@@ -225,7 +215,7 @@ class InstanceStage(Stage):
         """Number the images."""
         return instances(len(self.images.split))
 
-    def criterion(self, features: Features | None, labels: EpochLabels) -> Criterion:
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
         """Contrast images in the batch."""
         return BatchContrast(self.temperature)
 
@@ -253,21 +243,10 @@ class IdentityStage(Stage):
         """Return the identities."""
         return self.identities
 
-    def criterion(self, features: Features | None, labels: EpochLabels) -> Criterion:
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
         """Combine classification or cluster contrast with the triplet loss."""
-        if self.classify is not None:
-            return self._with_triplet(self.classify)
-        assert features is not None
-        return self._with_triplet(ClusterContrast.of_features(features, labels, self.memory, self.device))
-
-    def restore_criterion(self, labels: EpochLabels, state: Mapping[str, Any]) -> Criterion:
-        """Combine the same losses, the memory as it was."""
-        if self.classify is not None:
-            return self._with_triplet(self.classify)
-        return self._with_triplet(ClusterContrast.of_state(state, self.memory, self.device))
-
-    def _with_triplet(self, criterion: Criterion) -> Criterion:
-        return WithTriplet(criterion, self.triplet, self.margin) if self.triplet else criterion
+        chosen = self.classify or ClusterContrast(features, labels, self.memory, self.device, state)
+        return WithTriplet(chosen, self.triplet, self.margin) if self.triplet else chosen
 
 
 def identity_stage(images: ImageSet, trainer: "Trainer", *, last_epoch: int) -> IdentityStage:

@@ -20,9 +20,10 @@ from reidkit.loop.evaluation import Benchmark, BenchmarkScores, evaluate_model
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
 from reidkit.loop.labels import Features
-from reidkit.loop.optimisation import check_moments, create_optimizer, learning_rate, set_learning_rate
+from reidkit.loop.optimisation import check_moments, create_optimizer, set_learning_rate
 from reidkit.loop.progress import Progress
 from reidkit.loop.randomness import start_draws
+from reidkit.loop.schedules import epoch_rate
 from reidkit.loop.stages import Stage
 from reidkit.runs import EpochRecord, RunConfig, RunFolder, Scores
 
@@ -201,7 +202,7 @@ class StagePlan:
         start_draws(trainer.config.seed, number, trainer.group)
         last = min(stage.last_epoch, self.epochs)
         base, schedule = stage.learning.optimizer.learning_rate, stage.learning.schedule
-        set_learning_rate(trainer.optimizer, learning_rate(number - start, last - start, base, schedule))
+        set_learning_rate(trainer.optimizer, epoch_rate(number - start, last - start, base, schedule))
         return stage
 
     def stage_start(self, number: int) -> int:

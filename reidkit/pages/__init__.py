@@ -1,4 +1,4 @@
-"""What all HTML pages share: environment, thumbnails, charts."""
+"""HTML pages: environment, templates, thumbnails and charts that all of them share."""
 
 from reidkit.pages.charts import Bar, Figure, Series, bar_chart, line_chart
 from reidkit.pages.environment import check_page, write_figures, write_page

@@ -65,13 +65,11 @@ class Album:
     @property
     def absent(self) -> str:
         """How many pictures are missing and why, as a sentence; empty if none is."""
-        missing = [thumbnail for thumbnail in self._made.values() if thumbnail.problem]
-        if not missing:
-            return ""
-        gone = sum(thumbnail.problem == "gone" for thumbnail in missing)
-        causes = [f"{gone:,} no longer where the run found them"] if gone else []
-        causes += [f"{len(missing) - gone:,} unreadable"] if gone < len(missing) else []
-        return f"{len(missing):,} of {len(self._made):,} images cannot be shown: {', '.join(causes)}."
+        problems = [thumbnail.problem for thumbnail in self._made.values() if thumbnail.problem]
+        reasons = {"gone": "no longer where the run found them", "unreadable": "unreadable"}
+        causes = [f"{problems.count(name):,} {words}" for name, words in reasons.items() if name in problems]
+        missing = f"{len(problems):,} of {len(self._made):,} images cannot be shown"
+        return f"{missing}: {', '.join(causes)}." if problems else ""
 
     @property
     def empty(self) -> bool:

@@ -13,10 +13,9 @@ from torch.optim import Optimizer
 
 from reidkit.backbones import EmbeddingModel, embed_views
 from reidkit.distributed import ALONE, ProcessGroup
-from reidkit.loop import DECAYED, StepHook
+from reidkit.loop import DECAYED, StepHook, cosine_schedule
 from reidkit.memory import DinoLoss
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
-from reidkit.pretrain.schedules import cosine_schedule, learning_rate
 from reidkit.runs import PretrainConfig
 
 __all__ = ["Distillation", "Projections", "Rates", "StudentAndTeacher"]
@@ -24,6 +23,7 @@ __all__ = ["Distillation", "Projections", "Rates", "StudentAndTeacher"]
 logger = logging.getLogger(__name__)
 
 _WATCHED = 10  # steps of an epoch between looks at the outputs, the first step included
+_REFERENCE_BATCH = 256  # the learning rate grows with the batch (DINO, section 3.2)
 _UNIFORM, _PEAKED, _FLAT = 0.995, 0.01, 1.5
 
 
@@ -123,14 +123,8 @@ class Rates:
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0 over the whole run."""
         config = self._config
-        return learning_rate(
-            step,
-            self._steps,
-            base=config.learning_rate,
-            batch_size=self._batch_size,
-            end=config.end_learning_rate,
-            warmup=self._warmup,
-        )
+        start = config.learning_rate * self._batch_size / _REFERENCE_BATCH
+        return cosine_schedule(step, self._steps, start=start, end=config.end_learning_rate, warmup=self._warmup)
 
     def weight_decay(self, step: int) -> float:
         """The weight decay of a step."""

@@ -70,7 +70,7 @@ class Selection(NamedTuple):
         return float(self.scores[self.order[self.kept - 1]])
 
 
-def select_images(
+def select_images(  # noqa: PLR0913
     fabric: Fabric,
     pretrained: TrainedModel,
     finetuned: TrainedModel,
@@ -134,7 +134,7 @@ def select_images(
     return selection
 
 
-def score_images(
+def score_images(  # noqa: PLR0913
     fabric: Fabric,
     pretrained: TrainedModel,
     finetuned: TrainedModel,

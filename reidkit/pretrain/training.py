@@ -1,9 +1,10 @@
 """Pre-training: the loop with every image as its own teacher (DINO; TransReID-SSL, section 3.2)."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,9 @@ class PretrainStage(Stage):
         """Number the images; nothing is learned from the numbers."""
         return instances(len(self.images.split))
 
-    def criterion(self, features: Features | None, labels: EpochLabels) -> Criterion:
+    def criterion(
+        self, features: Features | None, labels: EpochLabels, state: Mapping[str, Any] | None = None
+    ) -> Criterion:
         """Return the distillation loss."""
         return self.distillation
 

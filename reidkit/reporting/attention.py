@@ -35,6 +35,7 @@ def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> lis
     from reidkit.datasets import decode_images
     from reidkit.loop import load_model
 
+    # Reasons why there is none
     if not paths:
         return "The run names no images yet to look at."
     if not any((folder / "checkpoints" / name).is_file() for name in ("best.pt", "last.pt")):
@@ -45,12 +46,16 @@ def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> lis
         return f"The model cannot be loaded: {error}."
     if not is_own_vit(config.backbone.name):
         return f"{config.backbone.name} is none of reidkit's own ViTs, whose attention this section shows."
+
+    # Images that can still be read
     places = np.linspace(0, len(paths) - 1, min(len(paths), _IMAGES)).round().astype(int).tolist()
     chosen = [Path(paths[place]) for place in dict.fromkeys(places)]
     try:
         images = decode_images(chosen, model.image_size)
     except DataError:
         return "None of the images chosen for it can be read any more."
+
+    # Images lit by the attention
     readable = np.flatnonzero(images.readable).tolist()
     attention = attention_of(model, images.pixels[readable], config.data.mean, config.data.std)
     lit = [(chosen[index], _lit(chosen[index], heat)) for index, heat in zip(readable, attention, strict=True)]

@@ -31,12 +31,15 @@ def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
         labels: (N,) clusters, -1 is noise.
         cameras: (N,) cameras, -1 is unknown.
     """
+    # Images of known cameras in clusters
     used = (labels >= 0) & (cameras >= 0)
     if not used.any():
         return "The cameras of the images are unknown, so which of them meet in the clusters is too."
     names, seen = np.unique(cameras[used], return_inverse=True)
     if len(names) < 2:
         return "All images in clusters are of one camera: there is nothing to confuse."
+
+    # Pairs by cameras, and as they would be if clusters did not depend on the camera
     clusters = np.unique(labels[used], return_inverse=True)[1]
     pairs = _pairs(clusters, seen, len(names))
     total = pairs.sum()
@@ -45,6 +48,8 @@ def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
     shares = 100 * pairs / total
     expected = _pairs(np.zeros_like(clusters), seen, len(names))
     across, chance = (1 - np.trace(table) / table.sum() for table in (pairs, expected))
+
+    # Table of the cameras with the most images
     counts = np.bincount(seen)
     kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_CAMERAS])
     summary = (

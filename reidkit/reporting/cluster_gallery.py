@@ -79,6 +79,7 @@ def make_groups(clustering: Clustering, training: TrainingFeatures, album: Album
     def tiles(chosen: Sequence[int]) -> list[Tile]:
         return [_cluster_tile(clusters, index, entropy[index], album) for index in chosen[:_OTHERS]]
 
+    # Groups, the empty ones left out
     groups = [
         Group("The tightest clusters", "Their images are the most alike.", tiles(rising[::-1])),
         Group("The loosest clusters", "Their images are the least alike.", tiles(rising)),

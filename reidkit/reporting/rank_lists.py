@@ -51,6 +51,8 @@ def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
             f"{RANKINGS} is missing: it is written by an evaluation, which needs labelled query and gallery images. "
             "Without them, what is found rightly and what wrongly cannot be known."
         )
+
+    # Summary of all queries
     valid = stored.average_precisions[~np.isnan(stored.average_precisions)]
     if not len(valid):
         return "No query has a valid match in the gallery, so no list can be judged."
@@ -59,6 +61,8 @@ def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
         f"mean {100 * valid.mean():.1f} %, median {100 * np.median(valid):.1f} %, "
         f"{(valid > 0.9999).mean():.0%} of them perfect."
     )
+
+    # Lists by kind of query
     groups = []
     for kind, name in _NAMES.items():
         lists = []

@@ -27,7 +27,7 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
     the images are still there): the largest, tightest, loosest, the most mixed in cameras, suspected merges and splits;
     the noise, a map of the features, the cameras that meet in clusters, rank lists of queries, attention maps, every
     epoch, all settings and the environment. The run may be unfinished; what is missing, damaged or cannot be known is
-    said on the page. All images lie inside it, nothing is fetched, every name is escaped, and its one script only shows
+    said on the page. All images are inside it, nothing is fetched, every name is escaped, and its one script only shows
     the map's images under the pointer.
 
     Args:

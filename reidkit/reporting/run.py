@@ -32,7 +32,7 @@ class Epoch:
 
     number: int
     kind: str
-    """`clusters`, `instances` (every image a class of its own), or empty in an epoch without training."""
+    """`clusters`, `instances` (every image its own class), or empty in an epoch without training."""
     metrics: dict[str, float]
     """Every finite number on the line by its name: mAP, rank1 (both per cent), clusters, noise (a share), loss, ..."""
     seconds: dict[str, float]
@@ -90,7 +90,7 @@ class Run:
     clustering: Clustering | None
     """Of the last epoch that trained on clusters and whose labels are readable."""
     notes: list[str]
-    """What is missing or damaged, one sentence each."""
+    """Missing and damaged files, one sentence each."""
 
     @property
     def title(self) -> str:

@@ -33,7 +33,7 @@ class JointStage(ClusterStage):
     identities: EpochLabels
     """Of the source's images, the first ones of `images`."""
     adapted: ImageSet
-    """The target's images."""
+    """The target's images, with their cameras as numbered in `images`."""
 
     two_domains: ClassVar[bool] = True
 
@@ -78,10 +78,11 @@ def joint_stage(source: ImageSet, target: ImageSet, fields: Mapping[str, Any]) -
     Raises:
         DataError: No identity of the source is known.
     """
+    joined = join_images(source, target)
     return JointStage(
-        images=join_images(source, target),
+        images=joined,
         identities=ground_truth(source.split.identities),
-        adapted=target,
+        adapted=ImageSet(joined.split.since(len(source.split)), target.pixels),
         prepare=_prepare,
         **fields,
     )

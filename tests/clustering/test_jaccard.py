@@ -9,9 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike, NDArray
 
 from reidkit.clustering import jaccard, jaccard_graph, nearest_neighbours
-from reidkit.clustering import jaccard_pairs as overlap
-from reidkit.clustering.jaccard import ReciprocalDepth
-from reidkit.clustering.sparse_rows import Rows, join, transpose
+from reidkit.clustering.sparse_rows import Rows
 from reidkit.errors import ClusteringError
 from tests import naive
 from tests.clustering.conftest import Clustered
@@ -320,79 +318,14 @@ def test_no_features() -> None:
         jaccard_graph(np.empty((0, 8)))
 
 
-def same(rows: Rows, other: Rows) -> None:
-    used = rows.indptr[-1]
-    np.testing.assert_array_equal(rows.indptr, other.indptr)
-    np.testing.assert_array_equal(rows.indices[:used], other.indices[:used])
-    np.testing.assert_allclose(rows.weights[:used], other.weights[:used], atol=1e-7)
-
-
-def test_kernels_agree_with_their_python(clustered: Clustered) -> None:
-    points = naive.unit_vectors(clustered(60))
-    neighbours = nearest_neighbours(points, 12)
-    reciprocal, plain = (ReciprocalDepth(neighbours, np.zeros_like(neighbours)) for _ in range(2))
-    jaccard.measure_depth(reciprocal, 0, 60)
-    cast(Any, jaccard.measure_depth).py_func(plain, 0, 60)
-    np.testing.assert_array_equal(reciprocal.depth, plain.depth)
-
-    rows = jaccard.expand(reciprocal, 7, 0, 60)
-    rows.weights[:] = 0.25
-    expanded = cast(Any, jaccard.expand).py_func(reciprocal, 7, 0, 60)
-    expanded.weights[:] = 0.25
-    same(rows, expanded)
-    jaccard.softmax(rows)
-    cast(Any, jaccard.softmax).py_func(expanded)
-    same(rows, expanded)
-
-    rows = jaccard.average(rows, neighbours[:, :3].copy(), 0, 60)
-    same(rows, cast(Any, jaccard.average).py_func(expanded, neighbours[:, :3].copy(), 0, 60))
-    columns = transpose(rows)
-    same(columns, cast(Any, transpose).py_func(rows))
-    bound = np.float32(0.7)
-    upper = overlap.pairs(rows, columns, bound, 0, 60)
-    assert upper.indptr[-1] > 60
-    same(upper, cast(Any, overlap.pairs).py_func(rows, columns, bound, 0, 60))
-    lower = transpose(upper)
-    same(join(lower, upper), cast(Any, join).py_func(lower, upper))
-
-
-@settings(max_examples=20, deadline=None)
-@given(n=st.integers(1, 25), width=st.integers(1, 9), half=st.integers(0, 9), seed=st.integers(0, 1000))
-def test_kernels_agree_with_their_python_on_lists_that_end_early(n: int, width: int, half: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    width, half = min(width, n), min(half, width, n)
-    neighbours = np.stack([random.permutation(n) for _ in range(n)])[:, :width].astype(np.int32)
-    neighbours[np.arange(width) > random.integers(0, width, (n, 1))] = -1
-    neighbours[:, 0] = np.arange(n)
-    reciprocal, plain = (ReciprocalDepth(neighbours, np.zeros_like(neighbours)) for _ in range(2))
-    jaccard.measure_depth(reciprocal, 0, n)
-    cast(Any, jaccard.measure_depth).py_func(plain, 0, n)
-    np.testing.assert_array_equal(reciprocal.depth, plain.depth)
-    rows = jaccard.expand(reciprocal, half, 0, n)
-    rows.weights[:] = random.random(rows.weights.size)
-    expanded = cast(Any, jaccard.expand).py_func(reciprocal, half, 0, n)
-    expanded.weights[: rows.indptr[-1]] = rows.weights[: rows.indptr[-1]]
-    same(rows, expanded)
-    same(jaccard.average(rows, neighbours, 0, n), cast(Any, jaccard.average).py_func(rows, neighbours, 0, n))
-
-
-def test_small_kernels_agree_with_their_python(clustered: Clustered) -> None:
-    neighbours = nearest_neighbours(clustered(40), 12)
-    reciprocal = ReciprocalDepth(neighbours, np.zeros_like(neighbours))
-    jaccard.measure_depth(reciprocal, 0, 40)
-    for run in (jaccard.collect, cast(Any, jaccard.collect).py_func):
-        state, found = np.zeros(40, np.uint8), np.zeros(40, np.int32)
-        count = run(reciprocal, 7, 3, state, found)
-        assert sorted(found[:count].tolist()) == np.flatnonzero(state).tolist()
-        assert found[0] == 3
-
-
-def test_half_sets_of_exactly_two_thirds_do_not_expand() -> None:
-    """S(0) is 0, 1 and the half set of 1 is 0, 1, 2: two of its three lie inside, and more must."""
-    neighbours = np.array(
-        [[0, 1, 3, 4], [1, 0, 2, 3], [2, 1, 3, 4], [3, 4, 2, 5], [4, 3, 5, 2], [5, 4, 3, 2]], np.int32
-    )
-    reciprocal = ReciprocalDepth(neighbours, np.zeros_like(neighbours))
-    jaccard.measure_depth(reciprocal, 0, 6)
-    rows = jaccard.expand(reciprocal, 3, 0, 6)
-    assert sorted(rows.indices[: rows.indptr[1]].tolist()) == [0, 1]
+def test_weights_are_a_softmax_of_the_similarities(clustered: Clustered) -> None:
+    points = naive.unit_vectors(clustered(30))
+    indptr, indices = np.array([0, 2, 2, 5]), np.array([4, 11, 0, 13, 29], np.int32)
+    for run in (jaccard.softmax, cast(Any, jaccard.softmax).py_func):
+        rows = Rows(indptr, indices, np.full(5, 0.25, np.float32))
+        run(rows)
+        np.testing.assert_allclose(rows.weights, [1 / 2] * 2 + [1 / 3] * 3, rtol=1e-6)
+    jaccard.weigh(points, rows, 11)
+    for point, part in ((11, slice(0, 2)), (13, slice(2, 5))):
+        expected = np.exp(2 * points[indices[part]] @ points[point] - 2)
+        np.testing.assert_allclose(rows.weights[part], expected / expected.sum(), rtol=1e-6)

@@ -126,11 +126,6 @@ def test_rows_are_clusters_and_the_largest_is_above() -> None:
     assert shown(draw_clusters(labels, numbered(8))) == [[0, 3, 4], [2, 5], [6]]
 
 
-def test_the_images_before_those_with_labels_are_passed_over() -> None:
-    labels = np.array([0, 0, 1])
-    assert shown(draw_clusters(labels, numbered(10), first=7)) == [[7, 8], [9]]
-
-
 def test_of_many_clusters_and_images_some_at_even_distances_are_shown() -> None:
     sizes = np.arange(21, 0, -1)  # 21 clusters of 21, 20, ..., 1 images
     labels = np.repeat(np.arange(21), sizes)

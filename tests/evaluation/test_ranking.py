@@ -51,9 +51,10 @@ def test_equals_sorting_and_scikit_learn(seed: int, levels: int) -> None:
     assert result.mINP == pytest.approx(expected, abs=1e-12)
     for query, precision in enumerate(result.average_precisions):  # as if it were the only one
         labels = (query_ids[[query]], gallery_ids, query_cameras[[query]], gallery_cameras)
+        named: dict[str, Any] = dict(zip(NAMES, labels, strict=True))
         if np.isnan(precision):
             with pytest.raises(EvaluationError, match=r"none of the 1 query identities|no query has a valid match"):
-                evaluate_distances(distances[[query]], **dict(zip(NAMES, labels, strict=True)))
+                evaluate_distances(distances[[query]], **named)
         else:
             assert precision == pytest.approx(naive.ranking(distances[[query]], *labels, 10)[0], abs=1e-12)
     assert result.mAP == pytest.approx(np.nanmean(result.average_precisions), abs=1e-12)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reidkit.clustering.sparse_rows import Rows
 from reidkit.errors import EvaluationError
 from reidkit.evaluation import evaluate_distances, rerank, reranking
 from tests import naive
@@ -51,6 +52,17 @@ def test_duplicates_and_constant_features_stay_finite() -> None:
     same = rerank(np.ones((3, 4)), np.ones((5, 4)), k1=3, k2=2)
     assert np.isfinite(same).all()
     assert rerank(np.eye(2)[:1], np.eye(2)).shape == (1, 2)
+
+
+def test_weights_agree_with_their_python() -> None:
+    features = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    farthest, members = np.arange(1, 10, dtype=np.float32), np.array([2, 5, 0, 6, 8], np.int32)
+    for run in (reranking.fill_weights, reranking.fill_weights.py_func):
+        rows = Rows(np.array([0, 2, 5]), members, np.zeros(5, np.float32))
+        run(features, farthest, rows, 3)
+        for image, part in ((3, slice(0, 2)), (4, slice(2, 5))):
+            expected = np.exp(-np.square(features[members[part]] - features[image]).sum(1) / farthest[image])
+            np.testing.assert_allclose(rows.weights[part], expected / expected.sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

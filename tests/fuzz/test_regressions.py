@@ -131,7 +131,7 @@ def test_strange_lines_of_metrics(tmp_path: Path, line: str) -> None:
     lay_out("run folder", tmp_path)
     (tmp_path / "metrics.jsonl").write_text(f'{{"epoch": 3, "loss": {"9" * 400}}}\n{line}\n', encoding="utf-8")
     run = read_run(tmp_path)
-    assert [(epoch.number, epoch.figures) for epoch in run.epochs] == [(3, {"epoch": 3.0})]
+    assert [(epoch.number, epoch.metrics) for epoch in run.epochs] == [(3, {"epoch": 3.0})]
     assert "damaged lines, which are left out: 2" in " ".join(run.notes)
 
 

@@ -25,6 +25,8 @@ class Killed(BaseException):
 class Counting:
     """An embedder that notes what it embeds, and may be killed after some batches."""
 
+    precision: str
+
     def __init__(self, embedder: Embedder, batches: int = 1000) -> None:
         self._embedder, self._batches, self.seen = embedder, batches, 0
 

@@ -16,18 +16,18 @@ from tests.inference.conftest import NAMES, draw_images
 def test_equal_images_are_ranked_by_row(tmp_path: Path) -> None:
     """Ranking in float64, whatever the neighbour search rounds."""
     rng = np.random.default_rng(0)
-    gallery = naive.unit_vectors(rng.standard_normal((50, 8)).astype(np.float32)).astype(np.float32)
-    gallery[30] = gallery[10]
-    paths = [tmp_path / str(number) for number in range(50)]
+    gallery = naive.unit_vectors(rng.standard_normal((300, 384)).astype(np.float32)).astype(np.float32)
+    gallery[150:200] = gallery[:50]
+    paths = [tmp_path / str(number) for number in range(300)]
     index = cast(GalleryIndex, SimpleNamespace(features=lambda: gallery, paths=lambda: paths))
-    queries = gallery[[10, 20]]
-    found = search_gallery(index, queries, [tmp_path / "a", tmp_path / "b"], top=12)
-    exact = queries.astype(np.float64) @ gallery.astype(np.float64).T
-    expected = np.argsort(-exact, axis=1, kind="stable")[:, :12]
+    queries = gallery[:40]
+    found = search_gallery(index, queries, [tmp_path / "query"] * 40, top=200)
+    exact = [[np.dot(x.astype(np.float64), y.astype(np.float64)) for y in gallery] for x in queries]
+    expected = np.argsort(-np.array(exact), axis=1, kind="stable")[:, :200]
     assert [[int(match.path.name) for match in ranked] for ranked in found] == expected.tolist()
-    assert [match.path.name for match in found[0][:2]] == ["10", "30"]
+    assert [match.path.name for match in found[0][:2]] == ["0", "150"]
     cosines = [[match.cosine for match in ranked] for ranked in found]
-    np.testing.assert_allclose(cosines, np.take_along_axis(exact, expected, 1), atol=1e-12)
+    np.testing.assert_allclose(cosines, np.take_along_axis(np.array(exact), expected, 1), atol=1e-12)
 
 
 def test_matches_of_a_gallery(embedder: Embedder, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidkit.datasets import draw_clusters
-from reidkit.loop import training as alternation
+from reidkit.loop import saving
 from reidkit.supervised import train_supervised
 from reidkit.uda import train_uda
 from reidkit.usl import train_usl
@@ -47,14 +47,14 @@ def test_of_two_domains_the_target_is_shown(
 ) -> None:
     drawn = []
 
-    def draw(labels: NDArray[np.int64], pixels: Any, *, first: int) -> Image.Image:
-        drawn.append((len(labels), len(pixels) - first, first))
-        return draw_clusters(labels, pixels, first=first)
+    def draw(labels: NDArray[np.int64], pixels: Any) -> Image.Image:
+        drawn.append((len(labels), len(pixels)))
+        return draw_clusters(labels, pixels)
 
-    monkeypatch.setattr(alternation, "draw_clusters", draw)
+    monkeypatch.setattr(saving, "draw_clusters", draw)
     data = {"target": str(people), "source": str(others)}
     config = tiny_config(people, mode="uda", data=data, **MODES["uda-joint"])
     train_uda(config, tiny_run(tmp_path / "run", config))
-    targets, sources = (len(list((folder / "bounding_box_train").iterdir())) for folder in (people, others))
-    assert drawn == [(targets, targets, sources)]
+    targets = len(list((people / "bounding_box_train").iterdir()))
+    assert drawn == [(targets, targets)]
     assert pictures(tmp_path / "run") == [2]

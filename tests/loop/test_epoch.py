@@ -98,7 +98,7 @@ class Pixels(Stage):
     def label(self, features: Features | None, number: int) -> EpochLabels:
         return EpochLabels(np.arange(12) % 2, "identities")
 
-    def criterion(self, features: Features | None, labels: EpochLabels) -> Bad:
+    def criterion(self, features: Features | None, labels: EpochLabels, state: Mapping[str, Any] | None = None) -> Bad:
         return self.loss
 
     def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

@@ -72,7 +72,7 @@ def test_the_page_of_a_finished_run(folder: Path) -> None:
     for words in (
         "USL on market finished: 4 epochs recipe usl/small Any small image set of your own.",
         "mAP 55.5 % after epoch 4 12.5 before training best 60.0 after epoch 2",
-        "Shaded epochs trained with every image as a class of its own",
+        "Shaded epochs trained with every image as its own class",
         "Epoch 4: 12 images fell into 3 clusters of 2 to 5 images (median 3)",
         "Noise 2 images The largest clusters Cluster 0 5 images Cluster 1 3 images Cluster 2 2 images Map",
         "features.npz is missing: a run writes it in its last epoch",

@@ -1,16 +1,30 @@
-"""Learning rate, weight decay and teacher momentum: functions of the step alone, which makes resuming exact."""
+"""Learning rates by epoch and rates by step: functions of their number alone, so that resuming is exact."""
 
 import math
 
 from reidkit.errors import ConfigError
+from reidkit.runs import ScheduleConfig
 
-__all__ = ["cosine_schedule", "learning_rate"]
+__all__ = ["cosine_schedule", "epoch_rate"]
 
-_REFERENCE_BATCH = 256
+_WARMUP_START = 0.01
+
+
+def epoch_rate(epoch: int, epochs: int, base: float, schedule: ScheduleConfig) -> float:
+    """The learning rate of an epoch, counted from 1 over the `epochs` of its stage."""
+    done, warmup = epoch - 1, schedule.warmup_epochs
+    if done < warmup:
+        return base * (_WARMUP_START + (1 - _WARMUP_START) * done / warmup)
+    if schedule.name == "step":
+        return base * schedule.factor ** ((done - warmup) // schedule.step_epochs)
+    # After a warm-up this is the cosine of timm's scheduler, which the public code of TransReID-SSL steps after every
+    # epoch: it spans all epochs, the warm-up hides its beginning, and its end is what would follow the last epoch.
+    share = done / (epochs if warmup else max(1, epochs - 1))
+    return base * (schedule.factor + (1 - schedule.factor) * (1 + math.cos(math.pi * share)) / 2)
 
 
 def cosine_schedule(step: int, steps: int, *, start: float, end: float, warmup: int = 0) -> float:
-    """Return a value that rises linearly from 0 to `start` and then follows half a cosine from `start` towards `end`.
+    """A value that rises linearly from 0 to `start` and then follows half a cosine from `start` towards `end`.
 
     As the public code of DINO (Caron et al., arXiv 2104.14294) has it: the last warm-up step and the first of the
     cosine both have `start`; `end` is what would follow the last step. Weight decay and momentum have no warm-up.
@@ -33,20 +47,3 @@ def cosine_schedule(step: int, steps: int, *, start: float, end: float, warmup: 
         return start * step / max(1, warmup - 1)
     share = (step - warmup) / (steps - warmup)
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
-def learning_rate(step: int, steps: int, *, base: float, batch_size: int, end: float = 1e-6, warmup: int = 0) -> float:
-    """Return the learning rate of a step: warm-up, then cosine; it grows with the batch size (DINO, section 3.2).
-
-    Args:
-        step: In 0..steps-1.
-        steps: Steps of the whole training.
-        base: Learning rate of a batch of 256; the paper's is 0.0005.
-        batch_size: Images per optimiser step over all processes and accumulated batches.
-        end: Learning rate that the cosine ends at, not scaled.
-        warmup: Steps of the warm-up; the paper's are those of 10 epochs.
-
-    Raises:
-        ConfigError: The step or the warm-up lies outside the training.
-    """
-    return cosine_schedule(step, steps, start=base * batch_size / _REFERENCE_BATCH, end=end, warmup=warmup)
