@@ -87,13 +87,7 @@ def select(
     from reidkit.cli.console import Display
     from reidkit.datasets import load_dataset
     from reidkit.loop import create_fabric, load_model
-    from reidkit.pretrain import (
-        data_folder,
-        describe_selection,
-        relative_names,
-        select_images,
-        write_selection_plots,
-    )
+    from reidkit.pretrain import data_folder, describe_selection, relative_names, select_images, write_selection_plots
     from reidkit.storage import check_writable
 
     table = scores or output.with_suffix(".parquet")
