@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.parallel import kernel, map_rows, open_resources
 from reidkit.clustering.sparse_rows import Rows, graph_rows
 from reidkit.errors import ClusteringError
 
@@ -163,8 +163,8 @@ def silhouette(graph: Any, labels: ArrayLike, *, threads: int | None = None) -> 
     dense[clustered] = inverse
     values = np.zeros(len(given))
     fill = partial(fill_silhouettes, rows, _Partition(dense, sizes.astype(np.int64)), values)
-    with worker_pool(threads) as pool:
-        map_rows(pool, fill, len(given))
+    with open_resources(threads) as resources:
+        map_rows(resources.pool, fill, len(given))
     return float(values[clustered].mean())
 
 
