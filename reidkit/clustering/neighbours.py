@@ -164,7 +164,7 @@ def _settle(task: SearchTask, ceiling: NDArray[np.float64], ranking: Ranking, re
     size = max(1, _SETTLE_SCORES // len(points))
     error = Single.of(points.shape[1]).error
 
-    def search_again(row: int, scores: NDArray[np.float32], floor: np.float64) -> None:
+    def search_again(row: int, scores: NDArray[np.float32], floor: NDArray[np.float64]) -> None:
         rank_row(asked, points, np.flatnonzero(scores >= floor), ranking, row)
 
     for start in range(0, len(uncertain), size):
@@ -173,7 +173,7 @@ def _settle(task: SearchTask, ceiling: NDArray[np.float64], ranking: Ranking, re
         if groups is not None:
             scores[groups[rows, None] == groups] = -np.inf
         floor = ranking.last[rows].astype(np.float64) - error  # lower scores cannot be neighbours
-        deque(resources.pool.map(search_again, rows, scores, floor), maxlen=0)
+        deque(resources.pool.map(search_again, rows, scores, floor[:, None]), maxlen=0)
 
 
 def _report_recall(task: SearchTask, ranking: Ranking, first: int, stop: int) -> None:
