@@ -4,6 +4,10 @@ A blocked matrix product rounds each inner product, differently from one library
 to the next. So the products only propose candidates, more than asked for. The candidates are ranked by `similarity`,
 and a row whose last neighbour is not clear of what rounding could have hidden is searched again among all points
 (`reidkit.clustering.rounding` has the bounds). The result is the same with every library.
+
+The search on the CPU is our own (`search_processor`) because it computes each product once and in bfloat16: the 30
+nearest of 12,936 x 384 take 2.5 s, exact, on 2 cores of an AMD EPYC with AVX512-BF16; torch's product and topk take 5.2
+s, faiss' flat index 6.2 s, scikit-learn 11.7 s (`python -m benchmarks.clustering --libraries`, on a busy machine).
 """
 
 import logging
