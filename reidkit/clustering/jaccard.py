@@ -16,7 +16,6 @@ from scipy.sparse import csr_array
 from reidkit.clustering.cameras import camera_groups, camera_neighbours
 from reidkit.clustering.capacity import clustering_bytes, refuse_beyond_memory
 from reidkit.clustering.checks import (
-    check_camera_neighbourhood,
     check_distance,
     check_neighbourhood,
     real_rows,
@@ -103,7 +102,8 @@ def jaccard_graph(
             search, and again before the pairs are collected), or a group whose processes do not agree.
     """
     check_neighbourhood(k1, k2)
-    check_camera_neighbourhood(k1_intra, k1_inter, k2_intra, k2_inter)
+    check_neighbourhood(k1_intra, k2_intra, kind="_intra")
+    check_neighbourhood(k1_inter, k2_inter, kind="_inter", least=0)
     bound = check_distance("max_distance", max_distance, zero=True)
     processes = ProcessGroup.of(group)
     dense = real_rows(X)
