@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# The environment is made again only when what it is made from changes.
+# The environment is rebuilt only when pyproject.toml or requirements.lock changes.
 STAMP  := $(VENV)/installed-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
 .PHONY: demo test test-all test-gpu lint docs bench lock clean
@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml requirements.lock
 	rm -f $(VENV)/installed-*
 	touch $@
 
-# Newest versions that fit pyproject.toml, tried in an environment of their own.
+# The newest versions that fit pyproject.toml, installed into a temporary environment.
 lock:
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install -qq --disable-pip-version-check '.[dev]'

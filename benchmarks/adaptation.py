@@ -17,31 +17,31 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.demo_figures import Lines
-from reidkit.runs import Record, RunFolder, read_recipe, resolve_config
+from reidkit.runs import EpochRecord, RunFolder, read_recipe, resolve_config
 from reidkit.uda import train_uda
 
 Layers = list[dict[str, Any]]
 
 
-def adapt(layers: Layers, folder: Path) -> tuple[list[Record], float]:
+def adapt(layers: Layers, folder: Path) -> tuple[list[EpochRecord], float]:
     """A run's records and its seconds."""
     config, start = resolve_config(layers), time.perf_counter()
     history = train_uda(config, RunFolder.create(folder, config), progress=Lines())
     return history, time.perf_counter() - start
 
 
-def figures_of(history: list[Record]) -> dict[str, float]:
+def figures_of(history: list[EpochRecord]) -> dict[str, float]:
     """MAP of the target before and after, of the source after and, if this run trained on it, before; in per cent."""
-    *adapted, last = [record for record in history if "others" in record]
+    *adapted, last = [record for record in history if record.others]
     before = adapted[0] if adapted else history[0]
-    figures = {"target before": before["mAP"], "target after": last["mAP"]}
+    figures = {"target before": before.scores["mAP"], "target after": last.scores["mAP"]}
     figures |= {"source before": _source(before)} if adapted else {}
     figures["source after"] = _source(last)
     return {name: round(value, 2) for name, value in figures.items()}
 
 
-def _source(record: Record) -> float:
-    (scores,) = record["others"].values()
+def _source(record: EpochRecord) -> float:
+    (scores,) = record.others.values()
     return float(scores["mAP"])
 
 

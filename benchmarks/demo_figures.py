@@ -13,25 +13,45 @@ import os
 import platform
 import tempfile
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.synthetic_honesty import histogram_scores
 from reidkit.datasets import ReIDDataset, load_dataset
-from reidkit.loop import Benchmark, EpochLabels, ImageSet, Progress, alternate, build_model, create_fabric, read_split
-from reidkit.runs import Record, RunConfig, RunFolder, read_recipe, resolve_config
+from reidkit.loop import (
+    Benchmark,
+    ClusterStage,
+    EpochLabels,
+    Features,
+    ImageSet,
+    Progress,
+    Trainer,
+    build_model,
+    cluster_fields,
+    create_fabric,
+    read_split,
+    train,
+)
+from reidkit.runs import EpochRecord, RunConfig, RunFolder, read_recipe, resolve_config
 from reidkit.usl.training import train_usl, usl_stages
 
 
 class Lines(Progress):
     """A line per evaluated epoch."""
 
-    def end_epoch(self, record: Record) -> None:
+    def end_epoch(self, record: EpochRecord) -> None:
         """Print it."""
-        if "mAP" in record:
-            print(f"  epoch {record['epoch']:3}  mAP {record['mAP']:.1f}", flush=True)
+        if record.scores:
+            print(f"  epoch {record.epoch:3}  mAP {record.scores['mAP']:.1f}", flush=True)
+
+
+class KnownClusters(ClusterStage):
+    """Identities as clusters."""
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Return the identities."""
+        return EpochLabels(self.images.split.identities, "clusters")
 
 
 def read(dataset: ReIDDataset, config: RunConfig) -> dict[str, ImageSet]:
@@ -41,17 +61,16 @@ def read(dataset: ReIDDataset, config: RunConfig) -> dict[str, ImageSet]:
     return {name: read_split(split, name, size, strict=strict, progress=Progress()) for name, split in splits.items()}
 
 
-def train_on_ground_truth(config: RunConfig, folder: Path) -> list[Record]:
+def train_on_ground_truth(config: RunConfig, folder: Path) -> list[EpochRecord]:
     """The loop of `reidkit usl` with the target's identities as its clusters."""
     fabric = create_fabric(config.training.device, config.training.precision)
     target = read(load_dataset(config.data.target), config)
     source = read(load_dataset(config.warmup.source), config)["train"]
-    model = build_model(config.backbone, config.seed)
-    *before, alternation = usl_stages(target["train"], source, config, model.feature_dim, fabric.device)
-    known = EpochLabels(target["train"].split.identities, "clusters")
-    stages = [*before, replace(alternation, label=lambda extract, epoch: known)]
+    trainer = Trainer(fabric, build_model(config.backbone, config.seed), config, Lines())
+    *before, _ = usl_stages(target["train"], source, trainer)
+    stages = [*before, KnownClusters(images=target["train"], **cluster_fields(trainer))]
     benchmark = Benchmark((target["query"], target["gallery"]))
-    return alternate(fabric, model, stages, benchmark, RunFolder.create(folder, config), config, Lines())
+    return train(trainer, stages, benchmark, RunFolder.create(folder, config))
 
 
 def main() -> None:
@@ -72,14 +91,14 @@ def main() -> None:
             config, start = resolve_config([recipe, {"seed": seed}]), time.perf_counter()
             run = RunFolder.create(Path(scratch) / f"usl-{seed}", config)
             history = train_usl(config, run, progress=Lines())
-            figures["untrained"] = history[0]["mAP"]
-            figures["usl"][seed] = history[-1]["mAP"]
+            figures["untrained"] = history[0].scores["mAP"]
+            figures["usl"][seed] = history[-1].scores["mAP"]
             figures["seconds"][seed] = round(time.perf_counter() - start)
         if epochs := options.ground_truth_epochs:
             print(f"ground truth, {epochs} epochs", flush=True)
             config = resolve_config([recipe, {"training": {"epochs": epochs}}])
             history = train_on_ground_truth(config, Path(scratch) / "truth")
-            figures["ground truth"] = {"epochs": epochs, "mAP": history[-1]["mAP"]}
+            figures["ground truth"] = {"epochs": epochs, "mAP": history[-1].scores["mAP"]}
     figures |= {"date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count(), "machine": platform.machine()}
     print(json.dumps(figures, indent=2))
     if options.output:

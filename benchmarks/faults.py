@@ -1,4 +1,4 @@
-"""Runs killed at random moments and resumed, until they end: are they the runs that nothing befell, bit for bit?
+"""Runs killed at random moments and resumed, until they end: do they equal uninterrupted runs, bit for bit?
 
     python -m benchmarks.faults [--kills 200] [--seed 1] [--modes usl uda ...] [--output FILE.json]
 
@@ -25,7 +25,7 @@ def measure(mode: str, kills: int, seed: int, scratch: Path) -> dict[str, Any]:
     """What became of the runs of a mode."""
     start = time.perf_counter()
     campaign = Campaign(mode, scratch)
-    tally = campaign.strike(kills, np.random.default_rng([seed, sorted(MODES).index(mode)]))
+    tally = campaign.interrupt(kills, np.random.default_rng([seed, sorted(MODES).index(mode)]))
     return {
         "kills": tally.stages.total(),
         "runs": tally.runs,

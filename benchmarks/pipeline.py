@@ -16,7 +16,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,23 +25,27 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import augment, decode_images, list_stores, load_dataset, normalise
 from reidkit.loop import (
-    ClusterContrast,
+    ClusterStage,
+    Epoch,
+    EpochLabels,
+    Features,
     ImageSet,
+    Learning,
     Progress,
+    Trainer,
     build_model,
+    cluster_fields,
     create_fabric,
     extract,
-    instances,
     read_split,
     train_epoch,
 )
-from reidkit.loop.device import compile_backbones, place
-from reidkit.loop.optimisation import create_optimizer
 from reidkit.runs import RunConfig, resolve_config
 from reidkit.synthetic import SyntheticConfig, make_synthetic
 
@@ -111,48 +115,53 @@ def extraction(fabric: Fabric, model: EmbeddingModel, images: ImageSet, config: 
     )
 
 
-def training(
-    fabric: Fabric, model: EmbeddingModel, images: ImageSet, config: RunConfig, steps: int, rounds: int
-) -> Any:
+class ChosenBatches(ClusterStage):
+    """Batches of random images, whose clusters are eights of neighbours."""
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Number the eights."""
+        return EpochLabels(np.arange(len(self.images.split)) // 8, "clusters")
+
+    def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Return the same batches in every epoch."""
+        return iter(chosen_batches(self.images, self.learning))
+
+
+def chosen_batches(images: ImageSet, learning: Learning) -> NDArray[np.int64]:
+    """Rows (steps, B) of random images."""
+    return np.random.default_rng(1).integers(0, len(images.split), (learning.iterations, learning.batch_size))
+
+
+def training(trainer: Trainer, images: ImageSet, rounds: int) -> Any:
     """Training steps from the store, augmented, against steps on one tensor."""
-    count, size = len(images.split), config.sampler.batch_size
-    labels = instances(count)._replace(labels=np.arange(count) // 8)
-    features = np.random.default_rng(0).standard_normal((count, model.feature_dim)).astype(np.float32)
+    fabric, config, count = trainer.fabric, trainer.config, len(images.split)
+    stage = ChosenBatches(images=images, **cluster_fields(trainer))
+    features = np.random.default_rng(0).standard_normal((count, trainer.model.feature_dim)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    criterion = ClusterContrast(features, labels, config.memory, fabric.device)
-    network, optimizer = fabric.setup(model, create_optimizer(model, config.optimizer))
-    chosen = np.random.default_rng(1).integers(0, count, (steps, size))
-    ready = normalise(torch.from_numpy(images.pixels[chosen[0]]), config.data.mean, config.data.std).to(fabric.device)
-    targets = torch.from_numpy(labels.labels[chosen[0]]).to(fabric.device)
+    trainer.set_up(stage)
+    labels = stage.label(None, 1)
+    criterion = stage.criterion(features, labels)
+    chosen = chosen_batches(images, stage.learning)[0]
+    ready = normalise(torch.from_numpy(images.pixels[chosen]), config.data.mean, config.data.std).to(fabric.device)
+    targets = torch.from_numpy(labels.labels[chosen]).to(fabric.device)
 
     def bare() -> None:
-        network.train()
-        for _ in range(steps):
-            optimizer.zero_grad()
-            embeddings = network(ready)
+        trainer.network.train()
+        for _ in range(stage.learning.iterations):
+            trainer.optimizer.zero_grad()
+            embeddings = trainer.network(ready)
             loss = criterion(embeddings, targets)
             loss.item()
             fabric.backward(loss)
-            optimizer.step()
+            trainer.optimizer.step()
             criterion.update(embeddings, targets)
 
     def piped() -> None:
-        rng, mean, std = np.random.default_rng(2), config.data.mean, config.data.std
-        train_epoch(
-            fabric,
-            network,
-            criterion,
-            optimizer,
-            iter(chosen),
-            images=images,
-            labels=labels.labels,
-            views=lambda count: lambda pixels, rows: augment(pixels, rng, config.augmentation, mean=mean, std=std),
-            skip_limit=0,
-            steps=steps,
-            progress=Progress(),
-        )
+        epoch = Epoch(1, stage)
+        epoch.labels, epoch.criterion = labels, criterion
+        train_epoch(trainer, epoch)
 
-    return turns(steps * size, bare, piped, rounds, fabric.device)
+    return turns(stage.learning.iterations * stage.learning.batch_size, bare, piped, rounds, fabric.device)
 
 
 def parts(images: ImageSet, config: RunConfig, fabric: Fabric) -> dict[str, float]:
@@ -207,6 +216,7 @@ def main() -> None:
                 "backbone": {"name": options.backbone, "image_size": SIZE},
                 "sampler": {"batch_size": options.batch_size, "instances": 8},
                 "evaluation": {"batch_size": options.batch_size},
+                "training": {"iterations": options.steps, "skip_limit": 0, "compile": options.compile},
             }
         ]
     )
@@ -217,10 +227,8 @@ def main() -> None:
         again = time.perf_counter()
         read_split(images.split, "benchmark", SIZE, strict=True, progress=Progress())
         reopened = time.perf_counter() - again
-        model = build_model(config.backbone, 1)
-        place(fabric, model)
-        if options.compile:
-            compile_backbones(model)
+        trainer = Trainer(fabric, build_model(config.backbone, 1), config, Progress())
+        model = trainer.model
         figures: dict[str, Any] = {
             "backbone": options.backbone,
             "image size": SIZE,
@@ -233,11 +241,11 @@ def main() -> None:
                 "opened in s": round(reopened, 3),
             },
             "extraction": extraction(fabric, model, images, config, options.rounds),
-            "training": training(fabric, model, images, config, options.steps, options.rounds),
+            "training": training(trainer, images, options.rounds),
             "GFLOP per image, forward": round(flops_per_image(model, fabric.device) / 1e9, 2),
         }
     figures |= {
-        "precision": str(fabric._precision.precision),
+        "precision": str(fabric.strategy.precision.precision),
         "device": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "cpu",
         "date": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),

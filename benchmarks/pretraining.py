@@ -30,7 +30,7 @@ def run(train: Any, folder: Path, *layers: Settings) -> tuple[list[float], float
     """MAP of every evaluation of a run, in per cent, and its seconds."""
     config, start = resolve_config(layers), time.perf_counter()
     history = train(config, RunFolder.create(folder, config), progress=Lines())
-    return [record["mAP"] for record in history if "mAP" in record], time.perf_counter() - start
+    return [record.scores["mAP"] for record in history if record.scores], time.perf_counter() - start
 
 
 def measure(data: str, more: list[str], seed: int, scratch: Path) -> Settings:

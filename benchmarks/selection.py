@@ -122,7 +122,7 @@ def run(train: Any, folder: Path, *layers: Settings) -> float:
     """The last mAP of a run, in per cent."""
     config = resolve_config(layers)
     history = train(config, RunFolder.create(folder, config), progress=Lines())
-    return float(history[-1]["mAP"])
+    return float(history[-1].scores["mAP"])
 
 
 def measure(options: argparse.Namespace, seed: int, scratch: Path) -> Settings:

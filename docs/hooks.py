@@ -1,7 +1,7 @@
-"""Parts of pages that are made from the package itself, so that they cannot disagree with it.
+"""Parts of pages that are generated from the package, so that they agree with it.
 
-A line `<!-- generated: NAME -->` or `<!-- generated: NAME ARGUMENT -->` in a page is replaced by what
-`GENERATORS[NAME]` returns. MkDocs finds this file by `hooks` in mkdocs.yml.
+A line `<!-- generated: NAME -->` or `<!-- generated: NAME ARGUMENT -->` in a page is replaced by the result of
+`GENERATORS[NAME]`. MkDocs finds this file by `hooks` in mkdocs.yml.
 """
 
 import re
@@ -14,25 +14,24 @@ import click
 from mkdocs.exceptions import PluginError
 from pydantic import BaseModel
 
-# MkDocs loads a hook by its path and leaves its folder unknown.
+# MkDocs loads a hook by its path, without its folder.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import doors
+import public_api
 
 from reidkit.cli import cli
 from reidkit.datasets import CATALOG, SYNTHETIC
 from reidkit.runs import RunConfig, list_recipes, read_recipe
 
 _MARK = re.compile(r"^<!-- generated: (\w+)(?: ([\w.]+))? -->$", re.MULTILINE)
-_PUBLISHED = re.compile(r"mAP ([\d.]+), Rank-1 ([\d.]+)")
 _SPLITS = ("train", "query", "gallery")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in what is generated; MkDocs calls this for every page.
+    """Fill in the generated parts; MkDocs calls this for every page.
 
     Raises:
-        PluginError: A page asks for something that nobody makes.
+        PluginError: A page names a generator that does not exist.
     """
     return _MARK.sub(_generated, markdown)
 
@@ -40,31 +39,23 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def _generated(mark: re.Match[str]) -> str:
     name, argument = mark.groups()
     if name not in GENERATORS:
-        raise PluginError(f"{mark[0]}: nothing makes {name!r}; there are {', '.join(GENERATORS)}")
+        raise PluginError(f"{mark[0]}: no generator is called {name!r}; there are {', '.join(GENERATORS)}")
     return GENERATORS[name](argument or "")
 
 
 def _recipes(mode: str) -> str:
-    """Table of the recipes of a mode: data, model and what the paper reports."""
+    """Table of the recipes of a mode: data, model and the paper's metrics."""
     rows = []
     for name in list_recipes():
         if name.startswith(f"{mode}/"):
-            settings = read_recipe(name)
-            config = RunConfig.model_validate(settings)
+            config = RunConfig.model_validate(read_recipe(name))
             height, width = config.backbone.image_size
-            published = _PUBLISHED.search(config.recipe.expected)
-            rows.append(
-                (
-                    f"`{name}`",
-                    _plain(config.recipe.description),
-                    f"`{config.backbone.name}` {height}x{width}",
-                    f"{config.training.epochs}",
-                    " / ".join(published.groups()) if published else "",
-                )
-            )
-    expected = any(row[-1] for row in rows)
+            model = f"`{config.backbone.name}` {height}x{width}"
+            published = " / ".join(re.findall(r"(?:mAP|Rank-1) ([\d.]+)", config.recipe.expected))
+            rows.append((f"`{name}`", _plain(config.recipe.description), model, f"{config.training.epochs}", published))
+    columns = 5 if any(row[-1] for row in rows) else 4
     headings = ("recipe", "for", "backbone", "epochs", "mAP / Rank-1")
-    return _table(headings if expected else headings[:-1], [row if expected else row[:-1] for row in rows])
+    return _table(headings[:columns], [row[:columns] for row in rows])
 
 
 def _settings(_: str) -> str:
@@ -93,7 +84,7 @@ def _sections(model: type[BaseModel], name: str) -> Iterator[tuple[str, str, Seq
 
 
 def _value(default: object) -> str:
-    """A default as one types it after `--set KEY=`."""
+    """A default as it is typed after `--set KEY=`."""
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, tuple):
@@ -109,7 +100,7 @@ def _catalog(_: str) -> str:
         cameras = f"{entry.cameras}" if entry.cameras else ""
         places = " or ".join(f"`{entry.folders[0]}/{layout.marker}`" for layout in entry.layouts)
         rows.append((f"`{entry.name}`", entry.title, *counts, cameras, places))
-    return _table(("name", "what", *_SPLITS, "cameras", "looked for"), rows)
+    return _table(("name", "data set", *_SPLITS, "cameras", "path below the data root"), rows)
 
 
 def _access(_: str) -> str:
@@ -123,22 +114,15 @@ def _access(_: str) -> str:
 
 def _synthetic(_: str) -> str:
     """Table of the generated sets."""
-    rows = [
-        (
-            f"`{name}`",
-            config.style,
-            f"{config.train_identities}",
-            f"{config.test_identities}",
-            f"{config.cameras}",
-            f"{config.width}x{config.height}",
-        )
-        for name, config in SYNTHETIC.items()
-    ]
-    return _table(("name", "style", "people to train on", "people to find", "cameras", "pixels, W x H"), rows)
+    rows = []
+    for name, config in SYNTHETIC.items():
+        counts = map(str, (config.train_identities, config.test_identities, config.cameras))
+        rows.append((f"`{name}`", config.style, *counts, f"{config.width}x{config.height}"))
+    return _table(("name", "style", "training people", "test people", "cameras", "pixels, W x H"), rows)
 
 
 def _commands(_: str) -> str:
-    """The help of every command, as it is printed."""
+    """The output of `--help` of every command."""
     return "\n\n".join(_help(command, f"reidkit {name}") for name, command in cli.commands.items())
 
 
@@ -149,25 +133,21 @@ def _help(command: click.Command, name: str) -> str:
     return f"## {name} {{ #{name.replace(' ', '-')} }}\n\n```text\n{command.get_help(context)}\n```"
 
 
-def _door(name: str) -> str:
-    return doors.document(name)
-
-
 def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [headings, ("---",) * len(headings), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
 
 
 def _plain(text: str) -> str:
-    """Text of one paragraph that Markdown takes literally, but for its code."""
-    return doors.literal(" ".join(text.split()))
+    """Text of one paragraph that Markdown takes literally, except for code."""
+    return public_api.literal(" ".join(text.split()))
 
 
 GENERATORS: dict[str, Callable[[str], str]] = {
     "access": _access,
+    "api": public_api.document,
     "catalog": _catalog,
     "commands": _commands,
-    "door": _door,
     "recipes": _recipes,
     "settings": _settings,
     "synthetic": _synthetic,

@@ -1,8 +1,17 @@
 """Re-identification without labels: pseudo-label clustering on ViT-ICS, exact, sparse and resumable.
 
-The rooms: `reidkit.datasets`, `reidkit.backbones`, `reidkit.clustering`, `reidkit.memory`, `reidkit.evaluation`
-(each useful alone), `reidkit.loop` (the alternation), `reidkit.usl` (a mode), `reidkit.inference` (what a trained model
-is used for), `reidkit.cli`. Importing this package loads none of them.
+- Data: `reidkit.datasets`, `reidkit.synthetic`.
+- Models and losses: `reidkit.backbones`, `reidkit.memory`.
+- Clusters and metrics of any embeddings: `reidkit.clustering`, `reidkit.evaluation`.
+- Training: `reidkit.loop`, and its modes `reidkit.usl`, `reidkit.uda`, `reidkit.supervised`, `reidkit.pretrain`.
+- Run folders and recipes: `reidkit.runs`.
+- Use of a trained model: `reidkit.inference`, `reidkit.export`.
+- Pages about runs: `reidkit.reporting`, `reidkit.pages`.
+- Foundations: `reidkit.storage` (files), `reidkit.distributed` (process group), `reidkit.errors`, `reidkit.config`,
+  `reidkit.cpu`.
+- The command line: `reidkit.cli`.
+
+Importing `reidkit` loads none of them.
 """
 
 from os import PathLike
@@ -18,7 +27,7 @@ __all__ = ["__version__", "load"]
 
 
 def load(checkpoint: str | PathLike[str], *, device: str = "auto", precision: "Precision" = "auto") -> "Embedder":
-    """Load a model to embed images with: `reidkit.load("runs/usl-market").embed(["a.jpg", "b.jpg"])`.
+    """Load a model that embeds images: `reidkit.load("runs/usl-market").embed(["a.jpg", "b.jpg"])`.
 
     Args:
         checkpoint: A run folder (its best model), one of its checkpoints, or a checkpoint of another project.
@@ -29,6 +38,6 @@ def load(checkpoint: str | PathLike[str], *, device: str = "auto", precision: "P
         CheckpointError: The file is missing, unreadable, unsafe or not of a known model.
         ConfigError: The device does not exist, or cannot compute in the precision.
     """
-    from reidkit.inference import load as load_embedder  # its room loads torch
+    from reidkit.inference import load as load_embedder  # loads torch
 
     return load_embedder(checkpoint, device=device, precision=precision)

@@ -1,4 +1,4 @@
-"""`python -m reidkit` is the `reidkit` command; `torchrun -m reidkit` starts several processes of it."""
+"""`python -m reidkit` runs the `reidkit` command; `torchrun -m reidkit` runs it in several processes."""
 
 from reidkit.cli import main
 

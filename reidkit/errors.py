@@ -1,18 +1,17 @@
-"""Every error that reidkit raises on purpose, on one screen.
+"""Every error that reidkit raises on purpose.
 
-ReidkitError                  bad input or an unusable environment; the command line prints it and exits with 2
-├── ConfigError               a setting, a recipe or a configuration file
-├── DataError                 a data set, an image or a data root
-├── CheckpointError           a weight file or checkpoint
-├── ClusteringError           features or parameters that cannot be clustered
-├── EvaluationError           a query and gallery that cannot be ranked
-├── RunError                  a run folder: in use, finished, not resumable, not writable
-└── TrainingError             a training run that cannot go on
+    ReidkitError              bad input or an unusable environment; the command line prints it and exits with 2
+    ├── ConfigError           a setting, a recipe or a configuration file
+    ├── DataError             a data set, an image or a data root
+    ├── CheckpointError       a weight file or checkpoint
+    ├── ClusteringError       features or parameters that cannot be clustered
+    ├── EvaluationError       a query and gallery that cannot be ranked
+    ├── RunError              a run folder: in use, finished, not resumable, not writable
+    └── TrainingError         a training run that cannot continue
 
-Interrupted                   a KeyboardInterrupt: a run was asked to stop; exit code 130 (Ctrl-C) or 143 (SIGTERM)
+    Interrupted               a KeyboardInterrupt: a run was asked to stop; exit code 130 (Ctrl-C) or 143 (SIGTERM)
 
-A message names the value, the rule and the remedy. All but the last are ValueErrors too, so that callers who know
-scikit-learn's habits catch what they expect.
+A message names the value, the rule and the remedy. All but the last are ValueErrors, as scikit-learn raises them.
 """
 
 import signal
@@ -59,15 +58,15 @@ class RunError(ReidkitError):
 
 
 class TrainingError(ReidkitError):
-    """A training run cannot go on."""
+    """A training run cannot continue."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, and did. Like Ctrl-C itself it passes by `except Exception`.
+    """A run was asked to stop and has stopped. `except Exception` does not catch it, as it does not catch Ctrl-C.
 
     Args:
         number: The signal, as in `signal.Signals`.
-        saved: What the run saved for it, in words; empty if nothing.
+        saved: Description of the saved state; empty if nothing was saved.
     """
 
     def __init__(self, number: int, saved: str = "") -> None:

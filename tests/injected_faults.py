@@ -1,4 +1,4 @@
-"""What goes wrong on shared machines: kills, full disks, folders of others."""
+"""Faults of shared machines: kills, full disks, folders without permission."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ NOBODY = 65534
 
 
 class Stopping(Progress):
-    """Sends SIGTERM to this process in a step, counted over all epochs."""
+    """Sends SIGTERM to this process in one step, counted over all epochs."""
 
     def __init__(self, step: int) -> None:
         self._left, self._training = step, False
@@ -34,9 +34,9 @@ class Stopping(Progress):
 
 @contextmanager
 def child(work: Callable[[Callable[[], None]], None]) -> Iterator[int]:
-    """The id of a process that does `work(ready)`, once it has called `ready`; it is killed by SIGKILL on leaving."""
+    """Id of a process that runs `work(ready)`, once it has called `ready`; leaving the context kills it by SIGKILL."""
     reading, writing = os.pipe()
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it does nothing that threads mind
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # the child takes no lock of a thread
         pid = os.fork()
     if pid == 0:
         try:
@@ -56,7 +56,7 @@ def child(work: Callable[[Callable[[], None]], None]) -> Iterator[int]:
 
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: the system then refuses to write, as on a full disk."""
+    """Limit files to `size` bytes: the system refuses to write more, as on a full disk."""
     _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -67,7 +67,7 @@ def full_disk(size: int) -> Iterator[None]:
 
 @contextmanager
 def powerless() -> Iterator[None]:
-    """Even the superuser, in whose name containers test, is refused what others are."""
+    """Drop the privileges of the superuser, as whom tests run in containers."""
     privileged = os.geteuid() == 0
     if privileged:
         os.seteuid(NOBODY)
@@ -80,7 +80,7 @@ def powerless() -> Iterator[None]:
 
 @pytest.fixture
 def public(tmp_path: Path) -> Iterator[Path]:
-    """A folder that everyone may look into; below `tmp_path` nobody but us may."""
+    """A folder that every user may read, unlike `tmp_path`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

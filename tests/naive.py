@@ -1,4 +1,4 @@
-"""Slow, obvious twins of every fast path, written from the papers and never from the fast code."""
+"""Slow, obvious twins of every fast path, written from the papers and not from the fast code."""
 
 from typing import Any
 
@@ -93,8 +93,8 @@ def dbscan(distance: ArrayLike, eps: float, min_samples: int) -> NDArray[np.int6
 def hdbscan(distance: ArrayLike, min_cluster_size: int, min_samples: int) -> NDArray[np.int64]:
     """Labels (N,) of HDBSCAN on dense distances (N, N), level by level (Campello et al., TKDD 2015, sections 3 to 5).
 
-    A level parts a cluster into all the pieces that hang together below it. Clusters are numbered by their smallest
-    point; the whole is none.
+    A level splits a cluster into the connected components below it. Clusters are numbered by their smallest point; the
+    whole set is not a cluster.
     """
     d = np.asarray(distance, np.float64)
     core = np.sort(d, axis=1)[:, min(min_samples, len(d) - 1)]  # the first of a row is the point itself

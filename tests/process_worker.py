@@ -15,8 +15,9 @@ import numpy as np
 import torch.distributed as dist
 
 from reidkit.clustering import JaccardDBSCAN
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import Interrupted, ReidkitError, RunError
-from reidkit.loop import Progress, rounds
+from reidkit.loop import Progress, trainer, training
 from reidkit.pretrain import train_pretrain
 from reidkit.runs import RunFolder, resolve_config
 from reidkit.supervised import train_supervised
@@ -32,9 +33,9 @@ TRAIN: dict[str, Any] = {
     "pretrain": train_pretrain,
 }
 PLACES: dict[str, tuple[Any, str]] = {
-    "extract": (rounds, "extract"),
+    "extract": (trainer, "extract"),
     "label": (JaccardDBSCAN, "fit"),
-    "train": (rounds, "train_epoch"),
+    "train": (training, "train_epoch"),
     "save": (RunFolder, "save_checkpoint"),
 }
 RANK = int(os.environ.get("RANK", "0"))
@@ -55,6 +56,18 @@ def fail(folder: Path, place: str, how: str) -> None:
         return original(*arguments, **options)
 
     setattr(owner, name, ending)
+
+
+def note_clusterings(folder: Path) -> None:
+    """Write the number of processes that share every clustering that this process takes part in."""
+    fit = JaccardDBSCAN.fit
+
+    def noting(self: JaccardDBSCAN, *arguments: Any) -> JaccardDBSCAN:
+        with (folder / f"clustered_{RANK}").open("a") as file:
+            file.write(f"{ProcessGroup.of(self.group).size} ")
+        return fit(self, *arguments)
+
+    setattr(JaccardDBSCAN, "fit", noting)  # noqa: B010  (mypy)
 
 
 def main(options: Namespace) -> None:
@@ -108,8 +121,8 @@ def main(options: Namespace) -> None:
         for path in sorted((folder / "labels").glob("*.npz")):
             with np.load(path) as stored:
                 labels.append(stored["labels"].tolist())
-        trained = [record for record in history if "loss" in record]
-        found = {"losses": [record["loss"] for record in trained], "images": [record["images"] for record in trained]}
+        trained = [record for record in history if record.loss is not None]
+        found = {"losses": [record.loss for record in trained], "images": [record.images for record in trained]}
         (folder / "metrics.json").write_text(json.dumps(found | {"labels": labels}))
 
 
@@ -130,6 +143,7 @@ if __name__ == "__main__":
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--fail", nargs=3, metavar=("PLACE", "RANK", "HOW"))
     given = parser.parse_args()
+    note_clusterings(given.folder)
     for part in ("labels", "checkpoints"):
         (given.folder / part).mkdir(parents=True, exist_ok=True)
     atexit.register(note_end, given.folder)

@@ -16,8 +16,7 @@ from torch import nn
 from reidkit.backbones import read_checkpoint
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import TrainingError
-from reidkit.loop import create_fabric
-from reidkit.loop.epoch import EpochResult
+from reidkit.loop import EpochProgress, create_fabric
 
 WORKER = Path(__file__).with_name("process_worker.py")
 
@@ -57,6 +56,13 @@ def test_two_and_four_processes_train_as_one(people: Path, others: Path, tmp_pat
         assert runs[count]["images"] == runs[1]["images"]
 
 
+def test_two_processes_share_the_clusterings_of_a_run(people: Path, others: Path, tmp_path: Path) -> None:
+    one, two = (train(tmp_path / str(count), count, people, others, "usl", "--epochs", "1") for count in (1, 2))
+    assert two["labels"] == one["labels"]
+    assert (tmp_path / "1" / "clustered_0").read_text() == "1 "
+    assert [(tmp_path / "2" / f"clustered_{rank}").read_text() for rank in (0, 1)] == ["2 ", "2 "]
+
+
 def test_two_processes_pretrain_as_one(people: Path, others: Path, tmp_path: Path) -> None:
     """Over 21 steps."""
     one, two = (train(tmp_path / str(count), count, people, others, "pretrain") for count in (1, 2))
@@ -76,7 +82,7 @@ def stopped(folder: Path, processes: int, people: Path, others: Path, *options: 
     done = start(folder, processes, people, others, "usl", "--stop", "10", *options)
     assert done.returncode != 0
     partial = read_checkpoint(folder / "checkpoints" / "last.pt")["partial"]
-    assert (partial["epoch"], EpochResult(*partial["result"]).done) == (2, 3)
+    assert (partial["epoch"], EpochProgress(**partial["progress"]).done) == (2, 3)
     assert len(partial["torch"]) == processes
 
 

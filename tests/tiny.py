@@ -1,4 +1,4 @@
-"""A whole run in seconds: a few generated people, a very small ViT-ICS."""
+"""A run that takes seconds: a few generated people, a very small ViT-ICS."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def tiny_config(target: Path | str, **settings: Any) -> RunConfig:
-    """Settings of a run that takes about a second, with sections of `settings` laid over them."""
+    """Settings of a run that takes about a second; sections of `settings` override them."""
     return resolve_config([SETTINGS, {"data": {"target": str(target)}}, settings])
 
 

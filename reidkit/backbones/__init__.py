@@ -11,7 +11,6 @@ from reidkit.backbones.factory import create_backbone, is_published
 from reidkit.backbones.formats import (
     NECK,
     Architecture,
-    check_settings,
     infer_architecture,
     to_supervised_layout,
     to_usl_layout,
@@ -30,7 +29,6 @@ __all__ = [
     "Embeddings",
     "GeM",
     "LoadReport",
-    "check_settings",
     "create_backbone",
     "embed_views",
     "infer_architecture",

@@ -10,7 +10,7 @@ __all__ = ["BackboneConfig"]
 
 
 class BackboneConfig(Settings):
-    """Which backbone, and the weights that it starts from: the arguments of `create_backbone`."""
+    """The backbone and its initial weights: the arguments of `create_backbone`."""
 
     name: str = "vit_small_ics"
     """vit_tiny, vit_small, vit_base, each with _ics for the IBN convolution stem, or any name of timm's."""
@@ -22,22 +22,22 @@ class BackboneConfig(Settings):
     """Stochastic depth of the last block, growing from 0 in the first; 0 is off."""
 
     embed_dim: PositiveInt | None = None
-    """Width of a ViT; None is the name's own."""
+    """Width of a ViT; None is that of the name."""
 
     depth: PositiveInt | None = None
-    """Blocks of a ViT; None is the name's own."""
+    """Blocks of a ViT; None is that of the name."""
 
     num_heads: PositiveInt | None = None
-    """Attention heads of a ViT, a divisor of its width; None is the name's own, or one per 64 of embed_dim."""
+    """Attention heads of a ViT, a divisor of its width; None is that of the name, or one per 64 of embed_dim."""
 
     patch_size: PositiveInt | None = None
-    """Pixels along one side of a token of a ViT; None is the name's own, 16 for those of the paper. Small images need
+    """Pixels along one side of a token of a ViT; None is that of the name, 16 for those of the paper. Small images need
     smaller patches."""
 
     sie_cameras: NonNegativeInt = 0
-    """Cameras that a ViT has a learned embedding for (SIE of TransReID), at least as many as the training images come
-    from; 0 is off."""
+    """Number of cameras for which a ViT learns an embedding (SIE of TransReID), at least that of the training images;
+    0 is off."""
 
     pretrained: str = ""
-    """First weights: "" is random, "timm" those that timm publishes under the name; another name of timm's, such as
+    """Initial weights: "" is random, "timm" those that timm publishes under the name; another name of timm's, such as
     `vit_small_patch16_224.dino`, or `hf-hub:OWNER/MODEL`; else the path of a checkpoint."""

@@ -1,4 +1,4 @@
-"""Batch normalisation with statistics of its own for each of two domains: joint training on a source and a target."""
+"""Batch normalisation with separate statistics for two domains: joint training on a source and a target."""
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -7,29 +7,29 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidkit.errors import ConfigError, TrainingError
 
 __all__ = ["DomainBatchNorm", "merge_domains", "source_statistics", "split_domains"]
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _TARGETS = {"source_mean": "running_mean", "source_var": "running_var"}
 
 
 class DomainBatchNorm(nn.Module):
-    """A BatchNorm that two domains share but for its statistics.
+    """BatchNorm with shared parameters and separate statistics of two domains.
 
     Domain-specific batch normalisation (Chang et al., arXiv 1906.03950) with shared affine parameters, as SpCL trains
     (Ge et al., arXiv 2006.02713). It takes over the parameters and statistics of a plain one under their names; these
-    statistics are the target's. Those of the source, `source_mean` and `source_var` (D,), start as equal ones and are
-    part of the state dict. A plain model's state, which has none, loads too: the source starts from the target's.
+    statistics are the target's. Those of the source, `source_mean` and `source_var` (D,), start as copies and are
+    part of the state dict. The state of a plain model, which has none, loads too: the source starts from the target's.
 
     In training a batch is B images of the source followed by B of the target: each half is normalised by its own mean
     and variance and moves its own running statistics. In evaluation all images are of one domain: the target, or the
     source inside `source_statistics`.
 
     Args:
-        plain: The BatchNorm1d or BatchNorm2d whose place it takes.
+        plain: The BatchNorm1d or BatchNorm2d that it replaces.
     """
 
     weight: nn.Parameter
@@ -64,7 +64,7 @@ class DomainBatchNorm(nn.Module):
             return self._normalise(features, of_source=self.of_source)
         if len(features) % 2:
             raise TrainingError(
-                f"a training batch of {len(features)} images has no two halves; joint training takes as many images "
+                f"a training batch of {len(features)} images cannot be halved; joint training takes as many images "
                 "of the source as of the target, those of the source first"
             )
         self.num_batches_tracked.add_(1)
@@ -87,7 +87,7 @@ class DomainBatchNorm(nn.Module):
         return functional.batch_norm(features, mean, var, weight, bias, True, momentum, eps)
 
     def merge(self) -> nn.BatchNorm1d | nn.BatchNorm2d:
-        """Return the target's plain BatchNorm: the same tensors, not copies, but for the source's statistics."""
+        """Return the target's plain BatchNorm: the same tensors, not copies, without the source's statistics."""
         affine = self.weight is not None
         plain = self._kind(len(self.running_mean), eps=self.eps, momentum=self.momentum, affine=affine)
         plain.weight, plain.bias = self.weight, self.bias
@@ -97,7 +97,7 @@ class DomainBatchNorm(nn.Module):
 
 
 def _complete_state(_module: nn.Module, state: MutableMapping[str, Tensor], prefix: str, *_: object) -> None:
-    """Let the source start from the target's statistics where a state to be loaded has none of the source."""
+    """Start the source from the target's statistics if a state to be loaded has none of the source."""
     for source, target in _TARGETS.items():
         if prefix + target in state:
             state.setdefault(prefix + source, state[prefix + target])
@@ -106,14 +106,14 @@ def _complete_state(_module: nn.Module, state: MutableMapping[str, Tensor], pref
 def split_domains(model: nn.Module) -> None:
     """Replace every BatchNorm of a model by a `DomainBatchNorm`, in place; its other weights stay the same tensors.
 
-    Load pre-trained weights first, by `load_weights`, which wants a plain model. The split model's own `state_dict`
-    resumes exactly; `load_weights` reads it into a plain model too, leaving out the statistics of the source.
+    Load pre-trained weights first: `load_weights` takes a plain model. The split model's own `state_dict`
+    resumes exactly; `load_weights` reads it into a plain model too, without the statistics of the source.
 
     Raises:
         ConfigError: A batch normalisation is neither BatchNorm1d nor BatchNorm2d, such as timm's BatchNormAct2d, or
             it keeps no running statistics; the model is then as it was.
     """
-    norms = {path: module for path, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {path: module for path, module in model.named_modules() if isinstance(module, _NORMS)}
     for path, norm in norms.items():
         if _plain_kind(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d) or norm.running_mean is None:
             raise ConfigError(
@@ -124,15 +124,15 @@ def split_domains(model: nn.Module) -> None:
         _replace(model, path, DomainBatchNorm(cast(nn.BatchNorm1d | nn.BatchNorm2d, norm)))
 
 
-def _plain_kind(norm: _BatchNorm) -> Any:
-    """The class of a BatchNorm, or that which it had before it was synchronised over processes."""
+def _plain_kind(norm: nn.Module) -> Any:
+    """Return the class of a BatchNorm, or its class before it was synchronised over processes."""
     return getattr(norm, "plain_kind", type(norm))
 
 
 def merge_domains(model: nn.Module) -> None:
     """Undo `split_domains` in place: plain BatchNorms with the statistics of the target.
 
-    What comes out has the state dict of a plain model, as other programs expect it. To load the state of a split model
+    The result has the state dict of a plain model, as other programs expect it. To load the state of a split model
     into a plain one without `load_weights`, split the plain one, load, and merge.
     """
     split = {path: module for path, module in model.named_modules() if isinstance(module, DomainBatchNorm)}
@@ -147,10 +147,10 @@ def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
 
 @contextmanager
 def source_statistics(model: nn.Module) -> Iterator[None]:
-    """Let a split model evaluate by the statistics of the source inside a `with` block; training takes no notice.
+    """Evaluate a split model by the statistics of the source inside a `with` block; training is not affected.
 
     Raises:
-        ConfigError: The model is not split, so that it has one set of statistics only.
+        ConfigError: The model is not split: it has one set of statistics only.
     """
     norms = [module for module in model.modules() if isinstance(module, DomainBatchNorm)]
     if not norms:

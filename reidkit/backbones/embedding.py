@@ -14,18 +14,18 @@ class Embeddings(NamedTuple):
     """The features of one batch, neither L2-normalised, in float32."""
 
     before_neck: Tensor
-    """The backbone's features (B, D): what the triplet loss of supervised training sees."""
+    """The backbone's features (B, D): the input of the triplet loss of supervised training."""
     after_neck: Tensor
-    """The same after the neck (B, D): what memory banks and classifiers see."""
+    """The same after the neck (B, D): the input of memory banks and classifiers."""
 
 
 class EmbeddingModel(nn.Module):
     """A backbone and its BN neck: BatchNorm1d with the bias frozen at 0 (BNNeck; Luo et al., CVPRW 2019).
 
     Args:
-        backbone: What `create_backbone` returns: images (B, 3, H, W) to features (B, D), with `feature_dim`,
+        backbone: From `create_backbone`: images (B, 3, H, W) to features (B, D), with `feature_dim`,
             `image_size` and `sie_cameras`.
-        retrieval: Where retrieval and clustering take their feature: `after_neck` (USL and UDA) or `before_neck`
+        retrieval: The feature of retrieval and clustering: `after_neck` (USL and UDA) or `before_neck`
             (supervised training).
 
     Raises:
@@ -50,15 +50,15 @@ class EmbeddingModel(nn.Module):
         Args:
             images: Normalised images.
             cameras: (B,) int64 camera of each image, -1 if unknown; None: all are unknown. Only a backbone with
-                `sie_cameras` looks at them.
+                `sie_cameras` uses them.
         """
         features = self.backbone(images, cameras) if self.sie_cameras else self.backbone(images)
-        # Under mixed precision the features leave the backbone in bfloat16; what follows is too small to gain by it.
+        # Under mixed precision the backbone returns bfloat16; the neck is too small to gain by it.
         before = features.float()
         return Embeddings(before, self.bottleneck(before))
 
     def reset_neck(self) -> None:
-        """Set the neck back to its start: UDA takes over the backbone of a source alone."""
+        """Reset the neck to its initial values: UDA takes over only the backbone of the source."""
         self.bottleneck.reset_parameters()
 
     def embed(self, images: Tensor, cameras: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ class GeM(nn.Module):
     Human Annotation", TPAMI 2018, equation 3). Values below 1e-6 count as 1e-6.
 
     Args:
-        p: The first exponent.
+        p: Initial exponent.
     """
 
     def __init__(self, p: float = 3.0) -> None:
@@ -25,7 +25,7 @@ class GeM(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set the exponent back to its first value."""
+        """Reset the exponent to its initial value."""
         nn.init.constant_(self.p, self._initial)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def resize_position_embedding(pos: Tensor, grid: tuple[int, int], hw_ratio: int 
         pos: Embedding (1, T, D): the class token, then the h x w patches row by row.
         grid: Rows and columns of the new grid.
         hw_ratio: h / w of the stored grid: 2 for person images (16x8), 1 for ImageNet (14x14). None deduces it; a
-            stored grid with as many patches as the new one is then taken to be the same.
+            stored grid of the same number of patches is then taken to be the same.
 
     Returns:
         Embedding (1, 1 + rows * columns, D); `pos` itself when the grids are equal.
@@ -40,14 +40,14 @@ def resize_position_embedding(pos: Tensor, grid: tuple[int, int], hw_ratio: int 
 
 
 def resize_grid(patches: Tensor, stored: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Resize the part (1, rows * columns, D) of a position embedding that belongs to patches, row by row."""
+    """Resize the part (1, rows * columns, D) of a position embedding that is of the patches, row by row."""
     maps = patches.float().reshape(1, *stored, -1).permute(0, 3, 1, 2)
     resized = functional.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False)
     return resized.flatten(2).transpose(1, 2).to(patches.dtype)
 
 
 def stored_grid(patches: int, hw_ratio: int | None = None) -> tuple[int, int]:
-    """Return rows and columns of a grid known by its number of patches.
+    """Infer rows and columns of a grid from its number of patches.
 
     Without a ratio the grid is h = r w for r = 2, 1 or 3: at most one of them fits any number, since the square roots
     of 2, 3 and 3/2 are irrational.
@@ -62,5 +62,5 @@ def stored_grid(patches: int, hw_ratio: int | None = None) -> tuple[int, int]:
     rule = "h = 2w, w or 3w" if hw_ratio is None else f"h = {hw_ratio}w"
     raise CheckpointError(
         f"{patches} patches of a position embedding make no h x w grid with {rule}; give the right hw_ratio "
-        "(height over width of the grid that was stored)"
+        "(height over width of the stored grid)"
     )

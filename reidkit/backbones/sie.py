@@ -1,4 +1,4 @@
-"""A ViT that is told which camera took an image: side information embedding (SIE)."""
+"""A ViT with camera embeddings: side information embedding (SIE)."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _STRENGTH = 3.0  # lambda of the paper
 class CameraVisionTransformer(VisionTransformer):
     """A ViT with a learned vector per camera, added to all its tokens (TransReID, arXiv 2102.04378, section 3.3).
 
-    What a camera does to all its pictures, by its light and its angle, then need not be learned as part of a person.
+    The embedding takes up how a camera changes all its images, by its light and its angle.
 
     Args:
         cameras: Number of cameras, ids 0 to cameras - 1.
@@ -29,7 +29,7 @@ class CameraVisionTransformer(VisionTransformer):
         self.sie_embed = nn.Parameter(torch.empty(cameras, 1, self.embed_dim))
         nn.init.trunc_normal_(self.sie_embed, std=0.02)
 
-    def forward(  # type: ignore[override]  # timm's masks of attention have no use here
+    def forward(  # type: ignore[override]  # without timm's attention masks
         self, images: Tensor, cameras: Tensor | None = None
     ) -> Tensor:
         """Return the features (B, D) of images (B, 3, H, W).
@@ -39,16 +39,17 @@ class CameraVisionTransformer(VisionTransformer):
             cameras: (B,) int64 camera of each image; -1 is unknown and adds nothing. None: all are unknown.
 
         Raises:
-            ConfigError: A camera has no vector.
+            ConfigError: A camera id is `sie_cameras` or above.
         """
-        tokens = self._pos_embed(self.patch_embed(images))
+        classes = self.cls_token.expand(len(images), -1, -1)
+        tokens = torch.cat((classes, self.patch_embed(images)), dim=1) + self.pos_embed
         if cameras is not None:
             tokens = tokens + _STRENGTH * self._camera_embedding(cameras)
-        features: Tensor = self.forward_head(self.norm(self.blocks(self.norm_pre(self.patch_drop(tokens)))))
+        features: Tensor = self.forward_head(self.norm(self.blocks(self.norm_pre(tokens))))
         return features
 
     def _camera_embedding(self, cameras: Tensor) -> Tensor:
-        """The vectors (B, 1, D) of cameras (B,), zero for unknown ones."""
+        """Look up the vectors (B, 1, D) of cameras (B,), zero for unknown ones."""
         if int(cameras.max()) >= self.sie_cameras:
             raise ConfigError(
                 f"camera {int(cameras.max())} (ids begin at 0) reached a backbone with sie_cameras={self.sie_cameras}; "

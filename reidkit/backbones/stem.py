@@ -9,10 +9,10 @@ from reidkit.errors import ConfigError
 __all__ = ["PATCH", "ConvStem", "InstanceBatchNorm2d"]
 
 PATCH = 16
-"""Pixels of an image along one side of a token, in the paper."""
+"""Pixels along one side of a patch, in the paper."""
 
 STEM_STRIDE = 2
-"""Pixels of an image to one of the maps that the stem's projection sees."""
+"""Pixels of an image per position of the maps that the stem projects."""
 
 _CHANNELS = 64
 
@@ -20,8 +20,8 @@ _CHANNELS = 64
 class InstanceBatchNorm2d(nn.Module):
     """IBN: instance normalisation of the first half of the channels, batch normalisation of the second.
 
-    Instance statistics take away an image's own contrast and colour cast, batch statistics keep what tells images
-    apart (Pan et al., "Two at Once", ECCV 2018, IBN-a). The children's names are those of published checkpoints.
+    Instance statistics remove an image's contrast and colour cast, batch statistics keep the differences between
+    images (Pan et al., "Two at Once", ECCV 2018, IBN-a). The children's names are those of published checkpoints.
 
     Args:
         channels: Even number of channels.
@@ -89,7 +89,7 @@ class ConvStem(nn.Module):
     def tokens(self, images: Tensor) -> Tensor:
         """Return the patch tokens (B, T, D) of images whose sides are any multiples of the patch, row by row.
 
-        The projection is a convolution whose stride is its kernel: one matrix product over patches, which runs faster.
+        The projection is a convolution whose stride is its kernel: one matrix product over patches, which is faster.
         """
         maps = self.conv(images)
         side = self.proj.kernel_size[0]

@@ -21,19 +21,20 @@ def whole_batch_norm(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """Normalise the rows of this process by the statistics of those of all; PyTorch's own is for GPUs only.
+    """Normalise the rows of this process by the statistics of the rows of all; PyTorch's SyncBatchNorm needs GPUs.
 
     Collective, and so is its backward pass. Arguments are those of `torch.nn.functional.batch_norm` in training.
 
     Args:
         features: (B', D, ...), B' rows of this process.
-        mean: (D,) running mean, which is moved; or None.
-        variance: (D,) running variance, which is moved; or None.
+        mean: (D,) running mean, updated in place; or None.
+        variance: (D,) running variance, updated in place; or None.
         weight: (D,) or None.
         bias: (D,) or None.
         momentum: Share of the new statistics in the running ones.
         eps: Added to the variance.
     """
+    # Sums of all processes, each with its number of values
     values = features.float()
     rest = [dim for dim in range(values.ndim) if dim != 1]
     shape = (1, -1, *[1] * (values.ndim - 2))
@@ -41,12 +42,14 @@ def whole_batch_norm(
     sums = _sum(torch.cat([values.sum(rest), count]))
     total = sums[-1].detach()
     found_mean = sums[:-1] / total
+    # Variance around the common mean
     centred = values - found_mean.view(shape)
     found_variance = _sum(centred.square().sum(rest)) / total
     if mean is not None and variance is not None:
         with torch.no_grad():
             mean.lerp_(found_mean, momentum)
             variance.lerp_(found_variance * total / (total - 1), momentum)
+    # Normalised rows of this process
     normal: Tensor = centred * torch.rsqrt(found_variance + eps).view(shape)
     if weight is not None and bias is not None:
         normal = normal * weight.view(shape) + bias.view(shape)
@@ -54,9 +57,9 @@ def whole_batch_norm(
 
 
 def synchronise_norms(model: nn.Module) -> None:
-    """Let every BatchNorm of a model normalise training batches by all processes' rows, in place.
+    """Make every BatchNorm of a model normalise training batches over all processes, in place.
 
-    Weights, states and evaluation stay what they are.
+    Weights, states and evaluation do not change.
     """
     for norm in model.modules():
         if type(norm) in _SYNCHRONISED:
@@ -64,7 +67,7 @@ def synchronise_norms(model: nn.Module) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; so is its gradient, since every process's loss may hang on it."""
+    """Sum over processes; the gradient is summed too, since the loss of every process may depend on it."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:

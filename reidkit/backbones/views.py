@@ -1,4 +1,4 @@
-"""Features of images that are smaller or larger than what a backbone was made for."""
+"""Features of images of other sizes than a backbone was created for."""
 
 from typing import cast
 
@@ -19,32 +19,34 @@ def embed_views(backbone: nn.Module, images: Tensor) -> Tensor:
     views' grid of patches, bilinearly, and learns through that.
 
     Args:
-        backbone: From `create_backbone`; one that is no ViT takes images of any size itself.
+        backbone: From `create_backbone`; a CNN takes images of any size without this.
         images: Normalised images.
 
     Raises:
         ConfigError: The size is no multiple of the patch, or the ViT is of a kind that has no grid of positions.
     """
     size = (images.shape[2], images.shape[3])
-    made_for = cast(tuple[int, int], backbone.image_size)
-    if size == made_for or not isinstance(backbone, VisionTransformer):
+    native = cast(tuple[int, int], backbone.image_size)
+    if size == native or not isinstance(backbone, VisionTransformer):
         return cast(Tensor, backbone(images))
     patches = backbone.patch_embed
     grid, positions = patches.grid_size, backbone.pos_embed
-    side = made_for[0] // grid[0]
+    side = native[0] // grid[0]
     if size[0] % side or size[1] % side:
         raise ConfigError(
             f"views of {size[0]}x{size[1]} pixels are not a multiple of the {side}-pixel patch; change crops.local_size"
         )
     if positions is None or backbone.cls_token is None or positions.shape[1] != 1 + grid[0] * grid[1]:
         raise ConfigError(
-            f"{type(backbone).__name__} has no position for every patch and the class token, so that views of other "
-            "sizes have none; take one of vit_tiny, vit_small, vit_base, with _ics or without"
+            f"{type(backbone).__name__} has no position for every patch and the class token, which views of other "
+            "sizes need; take one of vit_tiny, vit_small, vit_base, with _ics or without"
         )
+    # Patch tokens without the check of the image size
     if isinstance(patches, ConvStem):
         tokens = patches.tokens(images)
     else:
         tokens = patches.norm(patches.proj(images).flatten(2).transpose(1, 2))
+    # Positions on the grid of the views, then the blocks as in the ViT
     shape = (size[0] // side, size[1] // side)
     tokens = tokens + resize_grid(positions[:, 1:], grid, shape)
     classes = (backbone.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)

@@ -1,4 +1,4 @@
-"""The ViTs of the paper: timm's `VisionTransformer`, with its own patch projection or the IBN convolution stem."""
+"""The ViTs of the paper: timm's `VisionTransformer`, with its patch projection or the IBN convolution stem."""
 
 from functools import partial
 
@@ -16,14 +16,14 @@ WIDTHS = {"vit_tiny": 192, "vit_small": 384, "vit_base": 768}
 """Width D of each ViT; depth is 12 and a head is 64 wide in all of them."""
 
 STEM = "_ics"
-"""What a ViT's name ends in when it has the IBN convolution stem."""
+"""Suffix of the names of ViTs with the IBN convolution stem."""
 
 DEPTH = 12
 _HEAD_WIDTH = 64
 
 
 def is_own_vit(name: str) -> bool:
-    """Say whether `name` is one of ours: a key of `WIDTHS`, with `_ics` or without."""
+    """Return whether `name` is one of ours: a key of `WIDTHS`, with `_ics` or without."""
     return name.removesuffix(STEM) in WIDTHS
 
 
@@ -49,11 +49,11 @@ def create_vit(
         name: See `is_own_vit`.
         image_size: Height and width in pixels, multiples of the patch.
         drop_path: Stochastic depth of the last block, growing from 0 in the first; active in training only.
-        embed_dim: Width D; None is the name's own.
+        embed_dim: Width D; None is that of the name.
         depth: Number of blocks; None is 12.
         num_heads: Attention heads; None is one per 64 of width.
         patch_size: Pixels along one side of a token, even with the stem; None is 16.
-        sie_cameras: Cameras with a learned embedding (see `reidkit.backbones.sie`); 0 is a ViT without.
+        sie_cameras: Cameras with a learned embedding (see `reidkit.backbones.sie`); 0 is none.
 
     Raises:
         ConfigError: The image size, the patch or the number of heads does not fit.

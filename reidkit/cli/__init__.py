@@ -1,5 +1,6 @@
 """The `reidkit` command: parses, imports late, makes one call, prints."""
 
+from functools import partial
 from typing import Any
 
 import click
@@ -75,6 +76,5 @@ for command in (
     cli.add_command(command)
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    cli(prog_name="reidkit")
+main = partial(cli, prog_name="reidkit")
+"""Entry point of the console script."""

@@ -54,7 +54,7 @@ Files: .npy, (N, D); .npz and .safetensors with an array `features` and, if know
 @click.option("--k2", default=6, show_default=True, help="Neighbours of the query expansion; 1 turns it off.")
 @click.option("--suggest", is_flag=True, help="Try many eps and suggest one; --output is then optional.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path), default=Path("eps.png"), show_default=True, help="Picture of --suggest."
+    "--plot", type=click.Path(path_type=Path), default=Path("eps.html"), show_default=True, help="Page of --suggest."
 )
 @click.option("--cameras", type=click.Path(path_type=Path), help="Cameras, one per image: .npy, .txt or .csv.")
 @click.option("--camera-aware", is_flag=True, help="CA-Jaccard: neighbours by camera in place of --k1 and --k2.")
@@ -85,15 +85,17 @@ def cluster(
     """
     from reidkit.clustering import ClusteringConfig, build_graph, cluster_graph, clustering_quality
     from reidkit.loop import resolve_device
+    from reidkit.pages import check_page
     from reidkit.storage import check_writable, write_labels
 
     _check(settings, output, suggest)
     device = resolve_device(device or "auto")
     typed_eps = settings["eps"]
     config = ClusteringConfig(device=device, **{name: value for name, value in settings.items() if value is not None})
-    for path in (output, plot if suggest else None):
-        if path is not None:
-            check_writable(path)
+    if output is not None:
+        check_writable(output)
+    if suggest:
+        check_page(plot)
     given = _read(features, cameras, identities)
     if camera_aware and given.cameras is None:
         raise click.UsageError(

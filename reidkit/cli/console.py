@@ -1,10 +1,10 @@
-"""What a person sees: live bars in a terminal, plain lines elsewhere, a closing table."""
+"""Output of the commands: live bars in a terminal, plain lines elsewhere, a closing table."""
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from reidkit.loop import Progress
-from reidkit.runs import Record
+from reidkit.runs import EpochRecord
 from reidkit.storage import unwritable
 
 __all__ = ["Display", "log_to"]
@@ -42,7 +42,7 @@ class Display(Progress):
             TextColumn("{task.description:>14}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
@@ -76,19 +76,19 @@ class Display(Progress):
         """Replace the bar by one of the new stage."""
         if self._task is not None:
             self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(stage, total=total, figures="")
+        self._task = self._bars.add_task(stage, total=total, metrics="")
         self._stage_started, self._unit = time.monotonic(), unit
 
-    def advance(self, done: int, total: int | None = None, **figures: float) -> None:
+    def advance(self, done: int, total: int | None = None, **metrics: float) -> None:
         """Move the bar; at most ten times a second."""
         now = time.monotonic()
         if self._task is None or (now - self._shown < _REFRESH_SECONDS and done):
             return
         self._shown = now
-        images = figures.pop("images", done if self._unit == "images" else 0)
+        images = metrics.pop("images", done if self._unit == "images" else 0)
         rate = images / max(now - self._stage_started, 1e-9)
-        shown = [f"{rate:,.0f} images/s"] * bool(images) + [f"{name} {value:.3f}" for name, value in figures.items()]
-        self._bars.update(self._task, completed=done, total=total, figures="  ".join(shown))
+        shown = [f"{rate:,.0f} images/s"] * bool(images) + [f"{name} {value:.3f}" for name, value in metrics.items()]
+        self._bars.update(self._task, completed=done, total=total, metrics="  ".join(shown))
 
     def start_run(self, first_epoch: int, epochs: int) -> None:
         """Remember where the run starts, for the time left."""
@@ -98,13 +98,13 @@ class Display(Progress):
         elif first_epoch:
             self.say(f"resuming at epoch {first_epoch} of {epochs}")
 
-    def end_epoch(self, record: Record) -> None:
+    def end_epoch(self, record: EpochRecord) -> None:
         """One line per epoch."""
-        done = record["epoch"] - self._first_epoch + 1
-        left = (time.monotonic() - self._run_started) / done * (self._epochs - record["epoch"])
+        done = record.epoch - self._first_epoch + 1
+        left = (time.monotonic() - self._run_started) / done * (self._epochs - record.epoch)
         self.say(_epoch_line(record, self._epochs, left))
 
-    def close_run(self, history: list[Record], folder: Path, report: Path | None, seconds: float) -> None:
+    def close_run(self, history: list[EpochRecord], folder: Path, report: Path | None, seconds: float) -> None:
         """The closing table; the report is None if it could not be written."""
         if self._quiet:
             return
@@ -168,46 +168,46 @@ class _ConsoleHandler(logging.Handler):
             self._console.print(text, style="yellow" if warning else None, markup=False)
 
 
-def _epoch_line(record: Record, epochs: int, left: float) -> str:
-    parts = [f"epoch {record['epoch']:>{len(str(epochs))}}/{epochs}"]
-    if record["epoch"] == 0:
+def _epoch_line(record: EpochRecord, epochs: int, left: float) -> str:
+    parts = [f"epoch {record.epoch:>{len(str(epochs))}}/{epochs}"]
+    if record.epoch == 0:
         parts.append("before training")
     else:
-        parts.append(
-            f"{record['labels']} {record['clusters']:,}  noise {record['noise']:.1%}  loss {record['loss']:.3f}"
-        )
-        parts.append(f"{record['images'] / max(record['seconds']['train'], 1e-3):,.0f} images/s")
-    if "mAP" in record:
-        parts.append(f"mAP {record['mAP']:.1f}  Rank-1 {record['rank1']:.1f}")
+        parts.append(f"{record.labels} {record.clusters:,}  noise {record.noise:.1%}  loss {record.loss:.3f}")
+        parts.append(f"{(record.images or 0) / max(record.seconds['train'], 1e-3):,.0f} images/s")
+    if record.scores:
+        parts.append(f"mAP {record.scores['mAP']:.1f}  Rank-1 {record.scores['rank1']:.1f}")
     if left:
         parts.append(f"left {_clock(left)}")
     return "  ".join(parts)
 
 
-def _closing_table(history: list[Record]) -> Table:
-    evaluated = [record for record in history if "mAP" in record]
-    adapted = [record for record in history if "others" in record]
-    rows: dict[str, Record] = {}
+def _closing_table(history: list[EpochRecord]) -> Table:
+    evaluated = [record for record in history if record.scores]
+    adapted = [record for record in history if record.others]
+    rows: dict[str, EpochRecord] = {}
     if evaluated:  # else there are no query and gallery
         rows["before training"] = evaluated[0]
     if len(adapted) > 1:
         rows["before adaptation"] = adapted[0]
     if evaluated:
-        rows["best"] = max(evaluated, key=lambda record: record["mAP"])
+        rows["best"] = max(evaluated, key=lambda record: record.scores["mAP"])
     rows["last"] = (evaluated or history)[-1]
     table = Table(title="result", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)  # of 80 columns at most
     table.add_column(overflow="fold")
     for column in ("epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, record in rows.items():
-        scores = (f"{record[key]:.1f}" if key in record else "" for key in ("mAP", "rank1", "rank5", "rank10"))
-        labels = (f"{record['clusters']:,}", f"{record['noise']:.1%}") if "clusters" in record else ("", "")
-        table.add_row(name, str(record["epoch"]), *scores, *labels)
+        labels = ("", "") if record.clusters is None else (f"{record.clusters:,}", f"{record.noise:.1%}")
+        table.add_row(name, str(record.epoch), *_score_cells(record.scores), *labels)
     for record in adapted[:1] + adapted[1:][-1:]:
-        for dataset, scores in record["others"].items():
-            figures = (f"{scores[key]:.1f}" for key in ("mAP", "rank1", "rank5", "rank10"))
-            table.add_row(f"source {dataset}", str(record["epoch"]), *figures, "", "")
+        for dataset, scores in record.others.items():
+            table.add_row(f"source {dataset}", str(record.epoch), *_score_cells(scores), "", "")
     return table
+
+
+def _score_cells(scores: Mapping[str, float]) -> list[str]:
+    return [f"{scores[key]:.1f}" if key in scores else "" for key in ("mAP", "rank1", "rank5", "rank10")]
 
 
 def _clock(seconds: float) -> str:

@@ -3,16 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from reidkit.cli.options import PRECISIONS, data_root_option, device_option
-
-if TYPE_CHECKING:
-    from reidkit.loop import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -32,8 +27,8 @@ Examples:
 @click.option("--no-cameras", is_flag=True, help="Treat all cameras as unknown: no same-camera image is left out.")
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 @click.option("--rerank", is_flag=True, help="Score k-reciprocal re-ranking too (k1 20, k2 6, lambda 0.3).")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the figures.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="CSV file for the figures.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the scores.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="CSV file for the scores.")
 @device_option
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
 def evaluate(
@@ -56,10 +51,10 @@ def evaluate(
     from reidkit.cli.console import Display, show_table
     from reidkit.cli.console_tables import scores_table
     from reidkit.loop import create_fabric, evaluate_on, load_model
-    from reidkit.storage import check_writable
+    from reidkit.storage import atomic_write, check_writable
 
     if json_file is not None and json_file == csv_file:
-        raise click.UsageError(f"--json and --csv both name {json_file}; give each a file of its own")
+        raise click.UsageError(f"--json and --csv both name {json_file}; name two files")
     for path in (json_file, csv_file):
         if path is not None:
             check_writable(path)
@@ -77,20 +72,11 @@ def evaluate(
             progress=display,
         )
     show_table(scores_table(trained.path, evaluations))
-    _write(_rows(trained.path, evaluations), json_file, csv_file)
-
-
-def _rows(checkpoint: Path, evaluations: Sequence["Evaluation"]) -> list[dict[str, Any]]:
-    """The table's rows for other programs: figures in per cent, not rounded."""
-    return [
-        {"dataset": dataset, "reranked": reranked, **scores, "checkpoint": str(checkpoint)}
+    # Rows for other programs: metrics in per cent, not rounded
+    rows = [
+        {"dataset": dataset, "reranked": reranked, **scores, "checkpoint": str(trained.path)}
         for dataset, reranked, scores in evaluations
     ]
-
-
-def _write(rows: list[dict[str, Any]], json_file: Path | None, csv_file: Path | None) -> None:
-    from reidkit.storage import atomic_write
-
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write((json.dumps(rows, indent=2) + "\n").encode())

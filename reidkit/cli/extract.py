@@ -8,8 +8,6 @@ from reidkit.cli.options import PRECISIONS, data_root_option, device_option
 
 __all__ = ["extract"]
 
-_NAMED = 5  # unreadable images named one by one before the rest is counted
-
 
 @click.command(
     epilog="""\b
@@ -69,13 +67,13 @@ def extract(
         done = extract_to_file(embedder, images, output, batch_size=batch_size, strict=strict, progress=display)
     if done.resumed:
         click.echo(f"resumed: {done.resumed:,} of {len(images):,} images were done already")
-    warn_of_unreadable(done.problems)
+    warn_of_unreadable(done.problems, len(images))
     click.echo(f"{output}: {done.rows:,} images, features of {embedder.feature_dim:,} numbers")
 
 
-def warn_of_unreadable(problems: tuple[str, ...]) -> None:
-    """Name the first few images that were left out, and count the rest."""
-    for problem in problems[:_NAMED]:
-        click.echo(f"warning: unreadable image, left out: {problem}", err=True)
-    if len(problems) > _NAMED:
-        click.echo(f"warning: {len(problems) - _NAMED:,} more are unreadable and left out", err=True)
+def warn_of_unreadable(problems: tuple[str, ...], total: int) -> None:
+    """Name the first few of the images that were left out, and count them all."""
+    from reidkit.datasets import unreadable_warnings
+
+    for warning in unreadable_warnings(problems, f"{total:,} images"):
+        click.echo(f"warning: {warning}", err=True)

@@ -1,10 +1,11 @@
-"""What every training command does around its one call: settings, run folder, progress, closing table, report."""
+"""Settings, run folder, progress, closing table and report of the training commands."""
 
 import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reidkit.errors import ConfigError, Interrupted, RunError
 from reidkit.loop import Progress, inherited_settings
 from reidkit.reporting import write_report
 from reidkit.runs import (
-    Record,
+    EpochRecord,
     RunConfig,
     RunFolder,
     default_recipe,
@@ -40,45 +41,61 @@ _MAY_CHANGE = ("training.epochs", "training.device", "evaluation.batch_size", "l
 
 
 def run_training(
-    mode: str, train: Callable[..., list[Record]], options: Mapping[str, Any], *, default_target: str
+    mode: str, train: Callable[..., list[EpochRecord]], options: Mapping[str, Any], *, default_target: str
 ) -> None:
     """Resolve settings, run `train`, print the closing table and write the report.
 
     Args:
-        mode: Name of the wiring, which is the command's.
-        train: The wiring.
-        options: What was typed.
+        mode: Name of the mode and of its command.
+        train: Trains a run of the mode.
+        options: The options typed.
         default_target: The data set where neither a target nor a recipe was typed.
     """
+    start = time.monotonic()
+    with _stopped_outside_of_training(), terminable():
+        run, config = _open(mode, options, default_target)
+        with _shown(mode, run, options) as progress:
+            if isinstance(progress, Display):
+                _announce(progress, run, config, resume=options["resume"])
+            history = train(config, run, data_root=options["data_root"], progress=progress, resume=options["resume"])
+            if isinstance(progress, Display):
+                _close(progress, history, run.path, start)
+
+
+@contextmanager
+def _stopped_outside_of_training() -> Iterator[None]:
+    """End quietly if SIGTERM comes before there is a log, or after."""
     try:
-        with terminable():
-            _train(mode, train, options, default_target)
-    except Interrupted as stop:  # before there is a log, or after
-        if _leads():
+        yield
+    except Interrupted as stop:
+        if _is_main():
             click.echo(f"{stop}; nothing was being trained. Type the same again to go on", err=True)
         raise SystemExit(stop.exit_code) from None
 
 
-def _train(mode: str, train: Callable[..., list[Record]], options: Mapping[str, Any], default_target: str) -> None:
-    run, config = _open(mode, options, default_target)
-    start = time.monotonic()
-    if not _leads():
-        train(config, run, data_root=options["data_root"], progress=Progress(), resume=options["resume"])
+@contextmanager
+def _shown(mode: str, run: RunFolder, options: Mapping[str, Any]) -> Iterator[Progress]:
+    """Show and log a run in the main process; say how to continue when it is stopped."""
+    if not _is_main():
+        logger.setLevel(logging.ERROR)  # the main process says the rest
+        yield Progress()
         return
     with Display(quiet=options["quiet"]) as display, log_to(run.log_file):
-        display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
-        display.say(f"run folder {run.path}")
-        if options["resume"] and not run.begun:
-            display.say("the run to resume has no checkpoint yet: it starts from its beginning")
         try:
-            history = train(config, run, data_root=options["data_root"], progress=display, resume=options["resume"])
-            _close(display, history, run.path, start)
+            yield display
         except KeyboardInterrupt as stop:
             logger.warning("%s", _farewell(stop, mode, run, options))
             raise SystemExit(stop.exit_code if isinstance(stop, Interrupted) else 130) from None
 
 
-def _close(display: Display, history: list[Record], folder: Path, start: float) -> None:
+def _announce(display: Display, run: RunFolder, config: RunConfig, *, resume: bool) -> None:
+    display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
+    display.say(f"run folder {run.path}")
+    if resume and not run.begun:
+        display.say("the run to resume has no checkpoint yet: it starts from its beginning")
+
+
+def _close(display: Display, history: list[EpochRecord], folder: Path, start: float) -> None:
     """The report and the closing table, which is shown even if the report cannot be written."""
     report, failure = None, None
     try:
@@ -94,18 +111,18 @@ def _close(display: Display, history: list[Record], folder: Path, start: float) 
 
 
 def _farewell(stop: KeyboardInterrupt, mode: str, run: RunFolder, options: Mapping[str, Any]) -> str:
-    """What stopped a run, what is saved, and how to go on."""
-    told = str(stop) or "stopped by Ctrl-C"
+    """Say why a run stopped, how much of it is saved, and how to continue."""
+    message = str(stop) or "stopped by Ctrl-C"
     if not (isinstance(stop, Interrupted) and stop.saved):
-        told += "; its last checkpoint is saved" if run.begun else "; it has no checkpoint yet"
+        message += "; its last checkpoint is saved" if run.begun else "; it has no checkpoint yet"
     command = ["reidkit", mode, "--resume", "--output", str(run.path)]
     if options["data_root"]:
         command += ["--data-root", str(options["data_root"])]
-    return f"{told}. Go on with: {shlex.join(command)}"
+    return f"{message}. Go on with: {shlex.join(command)}"
 
 
-def _leads() -> bool:
-    """Whether this process writes and shows; of those that torchrun has started it is the first."""
+def _is_main() -> bool:
+    """Whether this process, of those that torchrun has started, writes and shows."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -129,13 +146,13 @@ def _open(mode: str, options: Mapping[str, Any], default_target: str) -> tuple[R
         )
     require_loggers(config.logging.loggers)
     path = options["output"] or new_run_path(RUNS, _run_name(mode, config.data.target))
-    return (RunFolder.create(path, config) if _leads() else RunFolder(path)), config
+    return (RunFolder.create(path, config) if _is_main() else RunFolder(path)), config
 
 
 def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFolder, RunConfig]:
     """The run to go on with; what was typed may lengthen it and change where it computes and who follows."""
     path = options["output"] or latest_run_path(RUNS, _run_name(mode, target))
-    run = RunFolder.open(path) if _leads() else RunFolder(path)
+    run = RunFolder.open(path) if _is_main() else RunFolder(path)
     saved = run.read_config()
     if saved.mode != mode:
         raise RunError(
@@ -159,7 +176,7 @@ def _resumed(mode: str, target: str, options: Mapping[str, Any]) -> tuple[RunFol
             "shorten it"
         )
     require_loggers(config.logging.loggers)
-    if _leads():
+    if _is_main():
         run.save_config(config)
     return run, config
 

@@ -1,6 +1,5 @@
 """`reidkit search`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,7 @@ from reidkit.cli.options import PRECISIONS, data_root_option, device_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reidkit.cli.console import Display
-    from reidkit.inference import Calibration, Embedder, GalleryIndex, Match
+    from reidkit.inference import Match
 
 __all__ = ["search"]
 
@@ -28,8 +26,8 @@ Examples:
   reidkit search runs/usl-market --query person.jpg --gallery photos.index
 
 \b
-The probability that --calibrate adds is that of a pair of images, where same and different are equally likely before
-one looks; it does not depend on the size of the gallery, in which most images are of someone else.
+The probability that --calibrate adds is that of a pair of images, where same and different are equally likely
+beforehand; it does not depend on the size of the gallery, in which most images are of someone else.
 """
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
@@ -56,7 +54,12 @@ one looks; it does not depend on the size of the gallery, in which most images a
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Matches of each query.")
 @click.option("--rerank", is_flag=True, help="Rank by k-reciprocal neighbours (k1 20, k2 6, lambda 0.3).")
-@click.option("--calibrate", metavar="DATASET", help="Labelled images that tell how probable a match is; kept.")
+@click.option(
+    "--calibrate",
+    "calibrate_on",
+    metavar="DATASET",
+    help="Labelled images that the probability of a match is fitted to.",
+)
 @data_root_option
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="HTML file for a page of pictures.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the matches.")
@@ -71,7 +74,7 @@ def search(
     index_folder: Path | None,
     top: int,
     rerank: bool,
-    calibrate: str | None,
+    calibrate_on: str | None,
     data_root: Path | None,
     html_file: Path | None,
     json_file: Path | None,
@@ -84,74 +87,51 @@ def search(
     Each IMAGE is a query too. A gallery folder is embedded once: afterwards only what is new or changed in it.
     """
     from reidkit.cli.console import Display, show_table
-    from reidkit.inference import find_images, load, search_gallery, write_search_page
+    from reidkit.inference import (
+        calibrate,
+        find_images,
+        load,
+        open_gallery,
+        read_calibration,
+        search_gallery,
+        write_calibration,
+        write_matches,
+        write_search_page,
+    )
     from reidkit.storage import check_writable
 
     for path in (html_file, json_file):
         if path is not None:
             check_writable(path)
     with Display() as display:
+        # Features of queries and gallery
         embedder = load(checkpoint, device=device or "auto", precision=precision)  # type: ignore[arg-type]  # click has checked it
         query_paths = find_images([*queries, *more], data_root=data_root).paths
         features = embedder.embed(query_paths, batch_size=batch_size)
-        index = _open(gallery, index_folder, embedder, batch_size, display)
-        calibration = _calibration(index, embedder, calibrate, data_root, display)
+        index, update = open_gallery(gallery, embedder, index_folder, batch_size=batch_size, progress=display)
+        if update is not None:
+            warn_of_unreadable(update.problems, len(index) + len(update.problems))
+            changes = f"{update.added:,} embedded now, {update.dropped:,} dropped"
+            display.say(f"index {index.folder}: {len(index):,} images, {changes}")
+
+        # Calibration, kept with the index
+        file = index.calibration_file
+        calibration = read_calibration(file) if calibrate_on is None and file.exists() else None
+        if calibrate_on is not None:
+            calibration = calibrate(embedder, calibrate_on, data_root=data_root, progress=display)
+            write_calibration(file, calibration)
+            pairs = f"{calibration.same:,} pairs of one identity and {calibration.different:,} of two"
+            display.say(f"calibrated on {pairs}")
+
+        # Matches
         display.begin("search", 1)
         found = search_gallery(index, features, query_paths, top=top, rerank=rerank, calibration=calibration)
     show_table(_table(query_paths, found, index.root))
     if json_file is not None:
-        _write_json(json_file, query_paths, found)
+        write_matches(json_file, query_paths, found)
     if html_file is not None:
         write_search_page(html_file, query_paths, found, gallery=gallery, checkpoint=embedder.checkpoint)
         click.echo(f"page {html_file}")
-
-
-def _open(
-    gallery: Path, folder: Path | None, embedder: "Embedder", batch_size: int | None, display: "Display"
-) -> "GalleryIndex":
-    """A saved index as it is, or that of a folder, brought up to date."""
-    import hashlib
-    import os
-
-    from reidkit.datasets import cache_folder
-    from reidkit.inference import GalleryIndex, is_index
-
-    if is_index(gallery):
-        if folder is not None:
-            raise click.UsageError(
-                f"--gallery {gallery} is an index already; leave out --index, or name a folder of images"
-            )
-        return GalleryIndex(gallery, embedder)
-    if folder is None:
-        key = f"{embedder.fingerprint} ".encode() + os.fsencode(os.path.abspath(gallery))
-        folder = cache_folder() / "galleries" / hashlib.sha256(key).hexdigest()[:16]
-    index = GalleryIndex(folder, embedder, gallery)
-    done = index.update(batch_size=batch_size, progress=display)
-    warn_of_unreadable(done.problems)
-    display.say(f"index {folder}: {len(index):,} images, {done.added:,} embedded now, {done.dropped:,} dropped")
-    return index
-
-
-def _calibration(
-    index: "GalleryIndex", embedder: "Embedder", dataset: str | None, data_root: Path | None, display: "Display"
-) -> "Calibration | None":
-    """The calibration that is kept with the index, after fitting it where that was asked for."""
-    import numpy as np
-
-    from reidkit.inference import find_images, fit_calibration, read_calibration, write_calibration
-
-    if dataset is not None:
-        images = find_images([dataset], data_root=data_root)
-        images = images.subset(images.identities >= 0)
-        display.begin(f"embed {dataset}", len(images))
-        parts = list(embedder.stream(images.paths))
-        readable = np.concatenate([np.empty(0, np.bool_), *(part.readable for part in parts)])
-        features = np.concatenate([np.empty((0, embedder.feature_dim), np.float32), *(part.features for part in parts)])
-        calibration = fit_calibration(features, images.subset(readable))
-        write_calibration(index.calibration_file, calibration)
-        display.say(f"calibrated on {calibration.same:,} pairs of one identity and {calibration.different:,} of two")
-        return calibration
-    return read_calibration(index.calibration_file) if index.calibration_file.exists() else None
 
 
 def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Path) -> "Table":
@@ -180,14 +160,3 @@ def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Pa
             second = Text(printable(match.path.relative_to(root)))
             table.add_row(first, str(rank), second, *figures, end_section=rank == len(ranked))
     return table
-
-
-def _write_json(path: Path, queries: Sequence[Path], found: Sequence[Sequence["Match"]]) -> None:
-    from reidkit.storage import atomic_write
-
-    rows = [
-        {"query": str(query), "matches": [{**match._asdict(), "path": str(match.path)} for match in ranked]}
-        for query, ranked in zip(queries, found, strict=True)
-    ]
-    with atomic_write(path) as file:
-        file.write((json.dumps(rows, indent=2) + "\n").encode())

@@ -33,7 +33,7 @@ from reidkit.errors import ClusteringError
 __all__ = ["jaccard_graph"]
 
 
-def jaccard_graph(
+def jaccard_graph(  # noqa: PLR0913
     X: Any,  # noqa: N803
     *,
     k1: int = 30,

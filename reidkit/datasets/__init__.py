@@ -12,21 +12,24 @@ from reidkit.datasets.catalog import (
     synthetic_config,
 )
 from reidkit.datasets.check import DatasetFacts, check_dataset
-from reidkit.datasets.cluster_sheet import draw_clusters
 from reidkit.datasets.config import AugmentationConfig, Colour, DataConfig, SamplerConfig
-from reidkit.datasets.contact_sheet import write_contact_sheet
+from reidkit.datasets.contact_sheet import (
+    SheetImage,
+    SheetRow,
+    draw_clusters,
+    draw_contact_sheet,
+    write_contact_sheet,
+)
 from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops, multi_crop
-from reidkit.datasets.image_folder import load_plain
-from reidkit.datasets.images import (
-    IMAGE_FORMATS,
-    IMAGE_SUFFIXES,
+from reidkit.datasets.decoding import (
     DecodedImages,
     Pixels,
     StoredImages,
     decode_images,
     iterate_images,
 )
-from reidkit.datasets.lmdb import open_entry
+from reidkit.datasets.image_files import IMAGE_SUFFIXES, open_image, open_image_file, unreadable_warnings
+from reidkit.datasets.image_folder import load_plain
 from reidkit.datasets.sampler import sample_batches
 from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, Split
 from reidkit.datasets.store import StoreRecord, evict, list_stores, open_images
@@ -34,7 +37,6 @@ from reidkit.datasets.streaming import StreamedImages, prefetch
 
 __all__ = [
     "CATALOG",
-    "IMAGE_FORMATS",
     "IMAGE_SUFFIXES",
     "JUNK",
     "SYNTHETIC",
@@ -48,6 +50,8 @@ __all__ = [
     "Pixels",
     "ReIDDataset",
     "SamplerConfig",
+    "SheetImage",
+    "SheetRow",
     "Split",
     "StoreRecord",
     "StoredImages",
@@ -61,6 +65,7 @@ __all__ = [
     "default_data_root",
     "draw_augmentation",
     "draw_clusters",
+    "draw_contact_sheet",
     "draw_crops",
     "evict",
     "find_root",
@@ -71,10 +76,12 @@ __all__ = [
     "load_plain",
     "multi_crop",
     "normalise",
-    "open_entry",
+    "open_image",
+    "open_image_file",
     "open_images",
     "prefetch",
     "sample_batches",
     "synthetic_config",
+    "unreadable_warnings",
     "write_contact_sheet",
 ]

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from reidkit.datasets.image_folder import load_plain
-from reidkit.datasets.lmdb import load_lmdb
+from reidkit.datasets.lmdb_images import load_lmdb
 from reidkit.datasets.market import MARKET_FOLDERS, load_market
 from reidkit.datasets.msmt17 import MSMT17_LISTS, is_msmt17, load_msmt17, msmt17_version
 from reidkit.datasets.splits import ReIDDataset

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from reidkit.datasets.benchmarks import CATALOG, CUSTOM_LAYOUTS, DatasetEntry, Layout
 from reidkit.datasets.image_folder import is_folder, is_hidden, load_plain
-from reidkit.datasets.lmdb import DATABASE_KINDS, load_lmdb
+from reidkit.datasets.lmdb_images import DATABASE_KINDS, load_lmdb
 from reidkit.datasets.market import load_market
 from reidkit.datasets.splits import ReIDDataset
 from reidkit.datasets.table import TABLE_KINDS, load_table

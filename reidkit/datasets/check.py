@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reidkit.datasets.benchmarks import CATALOG
+from reidkit.datasets.decoding import iterate_images
 from reidkit.datasets.file_checks import FileFacts, inspect_files
-from reidkit.datasets.images import iterate_images
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 
 __all__ = ["DatasetFacts", "ImageSize", "SplitFacts", "check_dataset"]

@@ -1,4 +1,4 @@
-"""A picture of a data set: some identities, each in a row of its images over the cameras."""
+"""Contact sheets: rows of labelled thumbnails in one picture, of a data set or of clusters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,42 +8,121 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from reidkit.datasets.images import open_image, resize_image
+from reidkit.datasets.decoding import Pixels, resize_image
+from reidkit.datasets.image_files import open_image
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 from reidkit.errors import DataError
 
-__all__ = ["write_contact_sheet"]
+__all__ = ["SheetImage", "SheetRow", "draw_clusters", "draw_contact_sheet", "write_contact_sheet"]
 
-_CELL_HEIGHT = 128
-_CELL_WIDTHS = (40, 240)
-_GAP, _MARGIN, _CAPTION, _HEADING, _LABEL = 6, 16, 18, 34, 96
+_HEIGHT, _WIDTHS = 128, (40, 240)
+_GAP, _MARGIN, _CAPTION, _CAPTION_LINE, _HEADING, _LABEL = 6, 16, 18, 15, 34, 96
 _PAPER, _INK, _FAINT, _QUERY, _VOID = "#ffffff", "#1f2328", "#6e7781", "#0969da", "#d8dee4"
-_TEST_SHARE = 3  # of all rows, one in so many shows a person of query and gallery
+_TEST_SHARE = 3  # one row in three shows an identity of query and gallery
+_CLUSTERS = _CLUSTER_IMAGES = 10
+_CLUSTER_HEIGHT, _CLUSTER_WIDTHS = 96, (32, 192)
 
 
-class _Cell(NamedTuple):
-    """One image of the sheet."""
+class SheetImage(NamedTuple):
+    """One thumbnail of a contact sheet."""
 
-    path: Path
-    caption: str
-    is_query: bool = False
+    picture: Image.Image | None
+    """RGB, scaled to fit its cell; None is an unreadable image, drawn as a crossed grey box."""
+    caption: str = ""
+    """Text below the thumbnail; several lines are allowed."""
+    colour: str | None = None
+    """Colour of a frame around the thumbnail and of its caption, "#rrggbb"; None has no frame and a grey caption."""
 
 
-class _Row(NamedTuple):
-    label: tuple[str, str]
-    """What it shows, in two lines."""
-    cells: list[_Cell]
+class SheetRow(NamedTuple):
+    """One row of a contact sheet."""
+
+    images: Sequence[SheetImage]
+    label: tuple[str, str] = ("", "")
+    """Two lines on the left of the row; the second is small."""
+
+
+def draw_contact_sheet(
+    rows: Sequence[SheetRow],
+    title: str = "",
+    *,
+    height: int = _HEIGHT,
+    widths: tuple[int, int] = _WIDTHS,
+) -> Image.Image:
+    """Draw rows of labelled thumbnails below a title.
+
+    All cells have one size; an image is scaled to fit its cell and keeps its shape.
+
+    Args:
+        rows: At least one row with at least one image.
+        title: One line.
+        height: Height of a cell in pixels.
+        widths: Smallest and largest width of a cell in pixels; between them it follows the median shape of the images.
+
+    Returns:
+        The sheet, RGB.
+    """
+    # Sizes
+    images = [image for row in rows for image in row.images]
+    width = _cell_width([image.picture for image in images if image.picture is not None], height, widths)
+    further_lines = max(image.caption.count("\n") for image in images)
+    row_height = height + _CAPTION + further_lines * _CAPTION_LINE + _GAP
+    left_edge = _MARGIN + (_LABEL if any(any(row.label) for row in rows) else 0)
+    upper_edge = _MARGIN + (_HEADING if title else 0)
+    columns = max(len(row.images) for row in rows)
+    size = left_edge + columns * (width + _GAP) - _GAP + _MARGIN, upper_edge + len(rows) * row_height - _GAP + _MARGIN
+    # Title
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    draw.text((_MARGIN, _MARGIN), title, _INK, font)
+    # Rows: label, thumbnails, frames, captions
+    for number, row in enumerate(rows):
+        top = upper_edge + number * row_height
+        draw.text((_MARGIN, top + 4), row.label[0], _INK, font)
+        draw.text((_MARGIN, top + 24), row.label[1], _FAINT, small)
+        for column, image in enumerate(row.images):
+            left = left_edge + column * (width + _GAP)
+            _paste(sheet, draw, image.picture, (left, top, left + width, top + height))
+            if image.colour is not None:
+                draw.rectangle((left - 2, top - 2, left + width + 1, top + height + 1), outline=image.colour, width=2)
+            draw.text((left, top + height + 2), image.caption, image.colour or _FAINT, small)
+    return sheet
+
+
+def draw_clusters(labels: NDArray[np.int64], pixels: Pixels) -> Image.Image:
+    """Draw up to 10 clusters by up to 10 images, the same for the same labels.
+
+    A row is a cluster, larger ones above: the largest, the smallest, and others at even distances between them in the
+    order of sizes. Its images are taken at even distances from the list: neighbours in it are often consecutive frames.
+
+    Args:
+        labels: (N,) cluster of every image, of at least one; -1 is noise, which is not shown.
+        pixels: (N, 3, H, W) uint8 RGB.
+
+    Returns:
+        The sheet, RGB.
+    """
+    names, sizes = np.unique(labels[labels >= 0], return_counts=True)
+    ranked = np.argsort(-sizes, kind="stable")
+    rows = []
+    for index in ranked[_evenly(len(ranked), _CLUSTERS)].tolist():
+        members = np.flatnonzero(labels == names[index])
+        shown = pixels[members[_evenly(len(members), _CLUSTER_IMAGES)]]
+        images = [SheetImage(Image.fromarray(image.transpose(1, 2, 0))) for image in shown]
+        rows.append(SheetRow(images, (f"{names[index]}", f"{sizes[index]:,} images")))
+    return draw_contact_sheet(rows, height=_CLUSTER_HEIGHT, widths=_CLUSTER_WIDTHS)
 
 
 def write_contact_sheet(dataset: ReIDDataset, path: Path, *, rows: int = 12, columns: int = 10, seed: int = 0) -> None:
     """Draw a random sample of a data set, the same for the same seed.
 
     A row is one identity, its images ordered by camera and spread over the cameras; query images are framed. Two thirds
-    of the rows are of training identities. Images without identities fill a plain grid. What cannot be read is grey.
+    of the rows are of training identities. Images without identities fill a plain grid. Unreadable images are grey.
 
     Args:
         dataset: As loaded.
-        path: File to write, of a kind that its suffix tells: .png, .jpg.
+        path: Picture to write: .png, .jpg or .jpeg.
         rows: Identities at most, >= 1.
         columns: Images of an identity at most, >= 1.
         seed: Of the sample.
@@ -56,8 +135,15 @@ def write_contact_sheet(dataset: ReIDDataset, path: Path, *, rows: int = 12, col
     sample = _sample(dataset, rows, columns, np.random.default_rng(seed))
     if not sample:
         raise DataError(f"{dataset.name} ({dataset.root}) has no images to show; complete it, or name another data set")
-    legend = "; framed: query images" if any(cell.is_query for row in sample for cell in row.cells) else ""
-    sheet = _draw(f"{dataset.name}: {dataset.version}{legend}", sample)
+    legend = "; framed: query images" if any(image.is_query for row in sample for image in row.images) else ""
+    drawn = [
+        SheetRow(
+            [SheetImage(_read(image.path), image.caption, _QUERY if image.is_query else None) for image in row.images],
+            row.label,
+        )
+        for row in sample
+    ]
+    sheet = draw_contact_sheet(drawn, f"{dataset.name}: {dataset.version}{legend}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path)
@@ -65,7 +151,20 @@ def write_contact_sheet(dataset: ReIDDataset, path: Path, *, rows: int = 12, col
         raise DataError(f"{path} cannot be written ({error}); name another file") from None
 
 
-def _sample(dataset: ReIDDataset, rows: int, columns: int, rng: np.random.Generator) -> list[_Row]:
+class _SampleImage(NamedTuple):
+    path: Path
+    caption: str
+    is_query: bool = False
+
+
+class _SampleRow(NamedTuple):
+    """Images of one identity, or some images without identities."""
+
+    label: tuple[str, str]
+    images: list[_SampleImage]
+
+
+def _sample(dataset: ReIDDataset, rows: int, columns: int, rng: np.random.Generator) -> list[_SampleRow]:
     trained = np.unique(dataset.train.identities[dataset.train.identities != UNKNOWN])
     # Identities of queries are persons: the gallery has distractors besides.
     tested = np.unique(dataset.query.identities)
@@ -80,38 +179,42 @@ def _sample(dataset: ReIDDataset, rows: int, columns: int, rng: np.random.Genera
     ]
 
 
-def _grid(split: Split, rows: int, columns: int, rng: np.random.Generator) -> list[_Row]:
+def _grid(split: Split, rows: int, columns: int, rng: np.random.Generator) -> list[_SampleRow]:
     chosen = _some(np.arange(len(split)), rows * columns, rng)
-    cells = [_Cell(split.paths[index], _camera(split.cameras[index])) for index in chosen]
+    images = [_SampleImage(split.paths[index], _camera(split.cameras[index])) for index in chosen]
     return [
-        _Row(("images", f"of {len(split):,}") if start == 0 else ("", ""), cells[start : start + columns])
-        for start in range(0, len(cells), columns)
+        _SampleRow(("images", f"of {len(split):,}") if start == 0 else ("", ""), images[start : start + columns])
+        for start in range(0, len(images), columns)
     ]
 
 
-def _training_row(split: Split, identity: int, columns: int, rng: np.random.Generator) -> _Row:
+def _training_row(split: Split, identity: int, columns: int, rng: np.random.Generator) -> _SampleRow:
     members = np.flatnonzero(split.identities == identity)
     chosen = _over_cameras(members, split.cameras[members], columns, rng)
     name = identity if split.originals is None else split.originals[identity]
-    cells = [_Cell(split.paths[index], _camera(split.cameras[index])) for index in chosen]
-    return _Row((f"id {name}", f"train, {len(members):,}"), cells)
+    images = [_SampleImage(split.paths[index], _camera(split.cameras[index])) for index in chosen]
+    return _SampleRow((f"id {name}", f"train, {len(members):,}"), images)
 
 
-def _test_row(dataset: ReIDDataset, identity: int, columns: int, rng: np.random.Generator) -> _Row:
+def _test_row(dataset: ReIDDataset, identity: int, columns: int, rng: np.random.Generator) -> _SampleRow:
     """Queries first among the images of one camera; half of the row at most is theirs."""
     queries = np.flatnonzero(dataset.query.identities == identity)
     matches = np.flatnonzero(dataset.gallery.identities == identity)
     asked = min(len(queries), max(1, columns // 2, columns - len(matches)))
-    cells = [
-        (int(split.cameras[index]), not is_query, _Cell(split.paths[index], _camera(split.cameras[index]), is_query))
+    images = [
+        (
+            int(split.cameras[index]),
+            not is_query,
+            _SampleImage(split.paths[index], _camera(split.cameras[index]), is_query),
+        )
         for split, members, count, is_query in (
             (dataset.query, queries, asked, True),
             (dataset.gallery, matches, columns - asked, False),
         )
         for index in _over_cameras(members, split.cameras[members], count, rng)
     ]
-    ordered = [cell for *_, cell in sorted(cells, key=lambda entry: entry[:2])]
-    return _Row((f"id {identity}", f"test, {len(queries) + len(matches):,}"), ordered)
+    ordered = [image for *_, image in sorted(images, key=lambda entry: entry[:2])]
+    return _SampleRow((f"id {identity}", f"test, {len(queries) + len(matches):,}"), ordered)
 
 
 def _some(values: NDArray[np.int64], count: int, rng: np.random.Generator) -> list[int]:
@@ -140,39 +243,14 @@ def _camera(camera: int) -> str:
     return "" if camera == UNKNOWN else f"cam {camera}"
 
 
-def _draw(title: str, sample: Sequence[_Row]) -> Image.Image:
-    pictures = [[_read(cell.path) for cell in row.cells] for row in sample]
-    width = _cell_width([picture for row in pictures for picture in row if picture is not None])
-    columns = max(len(row.cells) for row in sample)
-    font, small = ImageFont.load_default(15), ImageFont.load_default(12)
-    row_height = _CELL_HEIGHT + _CAPTION + _GAP
-    sheet = Image.new(
-        "RGB",
-        (
-            2 * _MARGIN + _LABEL + columns * (width + _GAP) - _GAP,
-            2 * _MARGIN + _HEADING + len(sample) * row_height - _GAP,
-        ),
-        _PAPER,
-    )
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, _MARGIN), title, _INK, font)
-    for number, (row, images) in enumerate(zip(sample, pictures, strict=True)):
-        top = _MARGIN + _HEADING + number * row_height
-        draw.text((_MARGIN, top + 4), row.label[0], _INK, font)
-        draw.text((_MARGIN, top + 24), row.label[1], _FAINT, small)
-        for column, (cell, picture) in enumerate(zip(row.cells, images, strict=True)):
-            left = _MARGIN + _LABEL + column * (width + _GAP)
-            _paste(sheet, draw, picture, (left, top, left + width, top + _CELL_HEIGHT))
-            if cell.is_query:
-                draw.rectangle((left - 2, top - 2, left + width + 1, top + _CELL_HEIGHT + 1), outline=_QUERY, width=2)
-            draw.text((left, top + _CELL_HEIGHT + 2), cell.caption, _QUERY if cell.is_query else _FAINT, small)
-    return sheet
+def _evenly(number: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of the positions 0 to number - 1, at even distances."""
+    return np.linspace(0, number - 1, min(number, most)).round().astype(np.int64)
 
 
-def _cell_width(pictures: Sequence[Image.Image]) -> int:
-    """Room for the usual shape of the images."""
+def _cell_width(pictures: Sequence[Image.Image], height: int, widths: tuple[int, int]) -> int:
     ratio = float(np.median([picture.width / picture.height for picture in pictures])) if pictures else 0.5
-    return int(np.clip(round(_CELL_HEIGHT * ratio), *_CELL_WIDTHS))
+    return int(np.clip(round(height * ratio), *widths))
 
 
 def _paste(
@@ -190,17 +268,17 @@ def _paste(
     sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), corner)
 
 
-def _fit(picture: Image.Image, room: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of an image when it fills a room (W, H), its shape kept."""
-    scale = min(room[0] / picture.width, room[1] / picture.height)
+def _fit(picture: Image.Image, box: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an image when it is scaled to fit a box (W, H)."""
+    scale = min(box[0] / picture.width, box[1] / picture.height)
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
 def _read(path: Path) -> Image.Image | None:
-    """An image as training sees it, no larger than the widest cell; nothing if it cannot be read."""
+    """An image as training sees it, no larger than the widest cell; None if it is unreadable."""
     try:
         with open_image(path) as image:
-            return resize_image(image, _fit(image, (_CELL_WIDTHS[1], _CELL_HEIGHT)))
+            return resize_image(image, _fit(image, (_WIDTHS[1], _HEIGHT)))
     # Pillow's decoders raise many kinds of errors on damaged files; each means the same here.
     except Exception:
         return None

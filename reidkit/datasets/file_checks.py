@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.datasets.images import open_image, reason_of
-from reidkit.datasets.lmdb import entry_status, open_entry
+from reidkit.datasets.image_files import image_file_status, open_image, open_image_file, reason_of
 
 __all__ = ["FileFacts", "inspect_files"]
 
@@ -66,7 +65,7 @@ def _measure(path: Path) -> _Measure | str:
     """Bytes, height and width of an image, or the reason why it has none."""
     try:
         with open_image(path) as image:
-            return entry_status(path).size, image.height, image.width
+            return image_file_status(path).size, image.height, image.width
     # Pillow raises many kinds of errors on damaged files; each means the same here.
     except Exception as error:
         return reason_of(error)
@@ -82,7 +81,7 @@ def _same_length(lengths: NDArray[np.int64]) -> list[int]:
 def _digest(path: Path) -> bytes | None:
     """A fingerprint of an image's bytes; None if it has vanished meanwhile."""
     try:
-        with open_entry(path) as file:
+        with open_image_file(path) as file:
             return hashlib.blake2b(file.read(), digest_size=16).digest()
     except OSError:
         return None

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from reidkit.datasets.images import image_files
+from reidkit.datasets.image_files import image_files
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, make_split
 from reidkit.errors import DataError
 

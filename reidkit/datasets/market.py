@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from reidkit.datasets.images import image_files
+from reidkit.datasets.image_files import image_files
 from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, make_split
 from reidkit.errors import DataError
 

@@ -30,8 +30,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from reidkit.datasets.images import Progress, StoredImages, read_images, unreadable_image
-from reidkit.datasets.lmdb import entry_status
+from reidkit.datasets.decoding import Progress, StoredImages, read_images, unreadable_image
+from reidkit.datasets.image_files import image_file_status
 from reidkit.datasets.streaming import hold_images, stream_images
 from reidkit.errors import DataError
 from reidkit.storage import NotAFileError, open_file
@@ -209,7 +209,7 @@ def _key(paths: Sequence[Path], size: tuple[int, int]) -> str:
     for path in paths:
         name = os.path.join(working_folder, path)
         try:
-            facts = "\0{}\0{} {}".format(name, *entry_status(Path(name)))
+            facts = "\0{}\0{} {}".format(name, *image_file_status(Path(name)))
         except OSError:
             facts = f"\0{name}\0absent"
         digest.update(facts.encode(errors="surrogateescape"))

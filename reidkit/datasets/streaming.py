@@ -12,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.datasets.images import Progress, StoredImages, decode_images, iterate_images, unreadable_image
+from reidkit.datasets.decoding import Progress, StoredImages, decode_images, iterate_images, unreadable_image
+from reidkit.datasets.image_files import NAMED
 from reidkit.errors import ConfigError
 
 __all__ = ["StreamedImages", "hold_images", "prefetch", "stream_images"]
@@ -20,8 +21,6 @@ __all__ = ["StreamedImages", "hold_images", "prefetch", "stream_images"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_NAMED = 5  # unreadable files named one by one before the rest is counted
 _GREY = 128
 
 
@@ -84,7 +83,7 @@ class StreamedImages:
             return
         self._unreadable.add(path)
         count = len(self._unreadable)
-        if count <= _NAMED:
+        if count <= NAMED:
             logger.warning("unreadable image, grey instead: %s: %s", path, reason)
         elif count in (10, 100) or count % 1000 == 0:
             logger.warning("%s images are unreadable so far and grey instead (--strict stops instead)", f"{count:,}")

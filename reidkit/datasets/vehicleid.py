@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.datasets.images import image_files
+from reidkit.datasets.image_files import image_files
 from reidkit.datasets.lists import read_list, require_files
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, make_split
 from reidkit.errors import DataError

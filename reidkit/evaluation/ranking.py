@@ -84,7 +84,7 @@ def evaluate_ranking(
     return _score_blocks(_euclidean_blocks(query_array, gallery_array), labels, ranks)
 
 
-def evaluate_reranked(
+def evaluate_reranked(  # noqa: PLR0913
     query: ArrayLike,
     gallery: ArrayLike,
     *,

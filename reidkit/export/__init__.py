@@ -1,5 +1,6 @@
 """Trained models for other programs."""
 
-from reidkit.export.formats import BATCH_SIZES, export_checkpoint
+from reidkit.export.checkpoint_export import Exported, export_checkpoint
+from reidkit.export.formats import BATCH_SIZES, Format
 
-__all__ = ["BATCH_SIZES", "export_checkpoint"]
+__all__ = ["BATCH_SIZES", "Exported", "Format", "export_checkpoint"]

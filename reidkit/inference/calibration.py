@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 
 from reidkit.datasets import Split
 from reidkit.errors import DataError
+from reidkit.inference.embedder import Embedder
+from reidkit.inference.sources import find_images
+from reidkit.loop import Progress
 from reidkit.storage import atomic_write, read_file
 
-__all__ = ["Calibration", "fit_calibration", "read_calibration", "write_calibration"]
+__all__ = ["Calibration", "calibrate", "fit_calibration", "read_calibration", "write_calibration"]
 
-_PAIRS = 200_000  # of each kind; more change nothing that can be seen
+_PAIRS = 200_000  # of each kind; more do not change the curve visibly
 _FEWEST = 50
-_ISOTONIC = 1000  # pairs of the same identity from which on no form of the curve need be assumed
+_ISOTONIC = 1000  # pairs of the same identity, enough for a curve of any form
 _PER_IDENTITY = 500  # images of one identity that are paired
 _GRID = 401
 
@@ -26,7 +29,7 @@ class Calibration(NamedTuple):
     cosines: NDArray[np.float64]
     """(K,) ascending."""
     probabilities: NDArray[np.float64]
-    """(K,) of the same identity, where same and different are equally likely before one looks."""
+    """(K,) of the same identity, where same and different are equally likely beforehand."""
     same: int
     """Pairs of one identity that it was fitted to."""
     different: int
@@ -37,19 +40,39 @@ class Calibration(NamedTuple):
         return np.asarray(np.interp(cosines, self.cosines, self.probabilities))
 
 
-class _Pairs(NamedTuple):
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
+def calibrate(
+    embedder: Embedder, dataset: str, *, data_root: Path | None = None, progress: Progress | None = None
+) -> Calibration:
+    """Fit a calibration to the readable images of known identity of a data set.
+
+    Args:
+        embedder: From `load`.
+        dataset: A name, a folder or a table, as `find_images` takes it.
+        data_root: Folder of the data sets.
+        progress: Gets the number of images done.
+
+    Raises:
+        DataError: The data set is not found, or has too few pairs.
+    """
+    images = find_images([dataset], data_root=data_root)
+    images = images.subset(images.identities >= 0)
+    progress = progress or Progress()
+    progress.begin(f"embed {dataset}", len(images))
+    features, readable = [np.empty((0, embedder.feature_dim), np.float32)], [np.empty(0, np.bool_)]
+    for batch in embedder.stream(images.paths):
+        features.append(batch.features)
+        readable.append(batch.readable)
+        progress.advance(sum(map(len, readable)))
+    return fit_calibration(np.concatenate(features), images.subset(np.concatenate(readable)))
 
 
 def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int = 0) -> Calibration:
     """Fit the probability that a pair of images at other cameras shows the same identity, given its cosine.
 
-    Pairs of the same and of different identities weigh the same as a whole, so that the probability says how much the
-    cosine speaks for "same" and does not depend on the size of a gallery or the number of its people: it is the
-    posterior at even odds. Who knows other odds o multiplies p / (1 - p) by o. Isotonic regression (Zadrozny and
-    Elkan, KDD 2002); where there are fewer than 1,000 pairs of the same identity, logistic regression (Platt, 1999).
-    Where no pair is left to disagree the curve ends at the rule of succession, not at certainty.
+    Pairs of the same and of different identities have the same total weight, so that the probability does not depend on
+    the size of a gallery or the number of its people: it is the posterior at even odds. For other odds o, multiply
+    p / (1 - p) by o. Isotonic regression (Zadrozny and Elkan, KDD 2002); where there are fewer than 1,000 pairs of the
+    same identity, logistic regression (Platt, 1999). Where all pairs agree, the curve ends at the rule of succession, not at certainty.
 
     Args:
         features: (N, D), L2-normalised.
@@ -60,14 +83,14 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
         DataError: There are fewer than 50 pairs of the same, or of different identities.
     """
     rng = np.random.default_rng(seed)
-    same, different = (draw(images, rng) for draw in (_same_pairs, _different_pairs))
-    counts = len(same.first), len(different.first)
+    pairs = _same_pairs(images, rng), _different_pairs(images, rng)
+    counts = pairs[0].shape[1], pairs[1].shape[1]
     if min(counts) < _FEWEST:
         raise DataError(
             f"the labelled images hold {counts[0]:,} pairs of one identity and {counts[1]:,} of two, at different "
             f"cameras; a calibration needs {_FEWEST} of each: name a larger data set, with query and gallery images"
         )
-    cosines = np.concatenate([_cosines(features, pairs) for pairs in (same, different)])
+    cosines = _cosines(features, *np.concatenate(pairs, axis=1))
     labels = np.repeat([1, 0], counts)
     weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts) * sum(counts)
     fit = _isotonic if counts[0] >= _ISOTONIC else _logistic
@@ -78,11 +101,8 @@ def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int =
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Store a calibration as JSON."""
-    stored = {
-        name: getattr(value, "tolist", lambda value=value: value)() for name, value in calibration._asdict().items()
-    }
     with atomic_write(path) as file:
-        file.write(json.dumps(stored).encode())
+        file.write(json.dumps(calibration._asdict(), default=np.ndarray.tolist).encode())
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -103,45 +123,44 @@ def read_calibration(path: Path) -> Calibration:
         raise DataError(f"{path} is damaged ({error}); calibrate again with --calibrate, or remove it") from error
 
 
-def _same_pairs(images: Split, rng: np.random.Generator) -> _Pairs:
-    """All pairs of one identity at two cameras, or a sample of them."""
+def _same_pairs(images: Split, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Images (2, M) of all pairs of one identity at two cameras, or of a sample of them."""
     order = rng.permutation(np.flatnonzero(images.identities >= 0))
     order = order[np.argsort(images.identities[order], kind="stable")]
     _, starts = np.unique(images.identities[order], return_index=True)
     found = []
     for members in np.split(order, starts[1:]):
         chosen = members[:_PER_IDENTITY]
-        rows, columns = np.triu_indices(len(chosen), 1)
-        apart = _apart(images.cameras, chosen[rows], chosen[columns])
-        found.append(np.stack([chosen[rows[apart]], chosen[columns[apart]]]))
+        pairs = chosen[np.stack(np.triu_indices(len(chosen), 1))]
+        found.append(pairs[:, _apart(images.cameras, pairs)])
     pairs = np.concatenate(found, axis=1)
     if pairs.shape[1] > _PAIRS:
         pairs = pairs[:, rng.choice(pairs.shape[1], _PAIRS, replace=False)]
-    return _Pairs(*pairs)
+    return pairs
 
 
-def _different_pairs(images: Split, rng: np.random.Generator) -> _Pairs:
-    """Pairs of two identities at two cameras, drawn evenly."""
+def _different_pairs(images: Split, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Images (2, M) of pairs of two identities at two cameras, drawn evenly."""
     known = np.flatnonzero(images.identities >= 0)
     if not len(known):
-        return _Pairs(known, known)
-    first, second = rng.choice(known, (2, 3 * _PAIRS))
-    kept = (images.identities[first] != images.identities[second]) & _apart(images.cameras, first, second)
-    chosen = np.flatnonzero(kept)[:_PAIRS]
-    return _Pairs(first[chosen], second[chosen])
+        return np.empty((2, 0), np.int64)
+    pairs = rng.choice(known, (2, 3 * _PAIRS))
+    identities = images.identities[pairs]
+    return pairs[:, (identities[0] != identities[1]) & _apart(images.cameras, pairs)][:, :_PAIRS]
 
 
-def _apart(cameras: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether pairs are not known to be of one camera, where images are alike because they follow each other."""
-    return np.asarray((cameras[first] != cameras[second]) | (cameras[first] < 0))
+def _apart(cameras: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether pairs are not known to be of one camera, whose consecutive images are alike."""
+    first, second = cameras[pairs]
+    return np.asarray((first != second) | (first < 0))
 
 
-def _cosines(features: NDArray[np.float32], pairs: _Pairs) -> NDArray[np.float64]:
-    """(M,) in blocks: gathered whole, the features of all pairs would take gigabytes."""
-    cosines = np.empty(len(pairs.first))
+def _cosines(features: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosines (M,) in blocks: gathered whole, the features of all pairs would take gigabytes."""
+    cosines = np.empty(len(first))
     for start in range(0, len(cosines), 8192):
         part = slice(start, start + 8192)
-        cosines[part] = np.einsum("md,md->m", features[pairs.first[part]], features[pairs.second[part]])
+        cosines[part] = np.einsum("md,md->m", features[first[part]], features[second[part]])
     return cosines
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cached_property
 from itertools import islice
@@ -16,15 +15,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional
 
-from reidkit.datasets import iterate_images, normalise
+from reidkit.datasets import iterate_images, normalise, prefetch
 from reidkit.errors import ConfigError, DataError
 from reidkit.inference.pixels import Picture, is_one_picture, printable, read_pixels
 from reidkit.loop import TrainedModel, create_fabric, load_model, place, resolve_precision
 from reidkit.runs import Precision
 
 __all__ = ["Embedded", "Embedder", "load"]
-
-Decoded = NDArray[np.uint8] | str
 
 
 class Embedded(NamedTuple):
@@ -81,7 +78,7 @@ class Embedder:
 
     @property
     def sie_cameras(self) -> int:
-        """Cameras that the model has learned an embedding for; 0 if it does not look at cameras."""
+        """Cameras that the model has an embedding for; 0 if it ignores cameras."""
         return self._model.sie_cameras
 
     @cached_property
@@ -97,10 +94,10 @@ class Embedder:
 
         Args:
             images: One image or N: paths, Pillow images, arrays (H, W, 3) uint8, tensors (3, H, W) uint8 or floating
-                point in [0, 1], mixed as you like; or a batch, an array (N, H, W, 3) or a tensor (N, 3, H, W). RGB.
+                point in [0, 1], in any mixture; or a batch, an array (N, H, W, 3) or a tensor (N, 3, H, W). RGB.
             batch_size: Images in a forward pass; None is the checkpoint's setting.
             cameras: (N,) camera of each image, -1 if unknown; None: all are unknown. Only models with camera
-                embeddings look at them.
+                embeddings use them.
 
         Returns:
             (N, D) float32, L2-normalised; N is 1 for one image.
@@ -127,7 +124,7 @@ class Embedder:
         """Features of N images, batch by batch and in their order; other threads decode ahead of the model.
 
         Memory is that of a few batches, whatever N is. Arguments and errors are those of `embed`, but for images whose
-        files cannot be read: they are told of and have no feature.
+        files cannot be read: they have a reason instead of a feature.
         """
         size = self._config.evaluation.batch_size if batch_size is None else batch_size
         if size < 1:
@@ -135,32 +132,32 @@ class Embedder:
         seen_by = np.full(len(images), -1) if cameras is None else np.asarray(cameras, dtype=np.int64)
         if seen_by.shape != (len(images),):
             raise DataError(f"cameras have shape {seen_by.shape}; needed are {len(images):,} of them, one per image")
-        # The inner pool ends first: a generator cannot be closed while another thread is in it.
-        with closing(self._decode(images)) as decoded, ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(self._collect, decoded, size)
-            for start in range(0, len(images), size):
-                pixels, readable, problems = following.result()
-                following = ahead.submit(self._collect, decoded, size)
-                features = self._embed_pixels(pixels, seen_by[start : start + size][readable])
+        start = 0
+        with closing(prefetch(self._read_batches(images, size))) as batches:
+            for pixels, readable, problems in batches:
+                stop = start + len(readable)
+                features = self._embed_pixels(pixels, seen_by[start:stop][readable])
                 yield Embedded(features, readable, problems)
+                start = stop
 
-    def _decode(self, images: Sequence[Picture]) -> Generator[Decoded, None, None]:
+    def _read_batches(
+        self, images: Sequence[Picture], size: int
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]]:
+        """Pixels (R, 3, H, W) of each batch, which of the B images they are, and why the others cannot be read."""
+        with closing(self._decode(images)) as decoded:
+            while batch := list(islice(decoded, size)):
+                readable = np.array([not isinstance(image, str) for image in batch])
+                pixels = np.array([image for image in batch if not isinstance(image, str)], dtype=np.uint8)
+                problems = [image for image in batch if isinstance(image, str)]
+                yield pixels.reshape(-1, 3, *self.image_size), readable, problems
+
+    def _decode(self, images: Sequence[Picture]) -> Generator[NDArray[np.uint8] | str, None, None]:
         """Pixels of each image, or the reason why it cannot be read; files are read by several threads."""
         if all(isinstance(image, str | PathLike) for image in images):
             paths = [Path(cast(str, image)) for image in images]
             yield from iterate_images(paths, self.image_size, max(1, (os.cpu_count() or 1) // 2))
         else:
             yield from (read_pixels(image, self.image_size) for image in images)
-
-    def _collect(self, decoded: Iterator[Decoded], size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]:
-        """The next batch: pixels (R, 3, H, W), which of the B images they are, and why the others cannot be read."""
-        batch = list(islice(decoded, size))
-        readable = [one for one in batch if not isinstance(one, str)]
-        pixels = np.empty((len(readable), 3, *self.image_size), dtype=np.uint8)
-        for row, one in enumerate(readable):
-            pixels[row] = one
-        which = np.array([not isinstance(one, str) for one in batch], dtype=np.bool_)
-        return pixels, which, [one for one in batch if isinstance(one, str)]
 
     def _embed_pixels(self, pixels: NDArray[np.uint8], cameras: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, D) of (B, 3, H, W); with `evaluation.flip`, of the mean of an image and its mirror image."""

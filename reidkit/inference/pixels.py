@@ -1,4 +1,4 @@
-"""One image in any of the forms that users hold it in, as the pixels that a model was trained on."""
+"""One image in any form, as the pixels that a model was trained on."""
 
 from contextlib import closing
 from os import PathLike
@@ -45,12 +45,12 @@ def read_pixels(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8] | 
 
 
 def printable(text: str | Path) -> str:
-    """A name on one line of a terminal: control characters and bytes that are no text are written as escapes."""
+    """A name on one line of a terminal: control characters and bytes that are not text become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
 def _from_pillow(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8] | str:
-    """As files are read: transparent parts lie on white."""
+    """Convert as files are read: transparent parts become white."""
     if image.mode.startswith(("I", "F")):
         raise DataError(
             f"a Pillow image of mode {image.mode!r} has no set range of values; give its path, or convert it to 8 bits"

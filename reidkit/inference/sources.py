@@ -1,13 +1,13 @@
-"""Which images are meant: folders, globs, lists, data sets and files, as they are typed."""
+"""Images by what a user types: folders, globs, lists, data sets and files."""
 
 import csv
 import glob
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidkit.datasets import IMAGE_SUFFIXES, ReIDDataset, Split, load_dataset
 from reidkit.errors import DataError
@@ -36,7 +36,7 @@ def find_images(
             cameras); a list, `.txt` with a path on each line or `.csv` with a column `path`, relative to the list's
             folder; a table or name of a data set, as `load_dataset` takes it; or a glob, in which `**` is any folders.
         splits: Of data sets: `train`, `query`, `gallery`. Folders of plain images have no splits and are taken whole.
-        data_root: Where data sets lie.
+        data_root: Folder of the data sets.
         progress: Called with (done, total) while a synthetic set is generated.
 
     Returns:
@@ -61,70 +61,63 @@ def find_images(
 def _find(
     target: str, splits: Sequence[str], data_root: Path | None, progress: Callable[[int, int], None] | None
 ) -> Rows:
-    path = Path(target)
-    suffix = path.suffix.lower()
+    try:
+        listed = _list_files(target)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"the list {printable(target)} cannot be read ({error}); name another one") from error
+    if listed is None:
+        return _dataset_rows(load_dataset(target, data_root, progress=progress), splits)
+    return [(path, _UNKNOWN, _UNKNOWN) for path in listed]
+
+
+def _list_files(target: str) -> list[Path] | None:
+    """The images of a file, a list or a glob; None for a data set."""
+    path, suffix = Path(target), Path(target).suffix.lower()
     if path.is_file():
         if suffix in IMAGE_SUFFIXES:
-            return [(path, _UNKNOWN, _UNKNOWN)]
-        try:
-            if suffix == ".txt":
-                return _unlabelled(_read_text_list(path))
-            if suffix == ".csv" and (listed := _read_csv_list(path)) is not None:
-                return _unlabelled(listed)
-        except (OSError, csv.Error) as error:
-            raise DataError(f"the list {printable(target)} cannot be read ({error}); name another one") from error
-    elif not path.is_dir() and glob.has_magic(target):
-        matches = (Path(name) for name in sorted(glob.glob(target, recursive=True)))
-        images = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
-        if not images:
-            raise DataError(
-                f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) matches {printable(target)}; mend the glob"
-            )
-        return _unlabelled(images)
-    return _dataset_rows(load_dataset(target, data_root, progress=progress), splits)
-
-
-def _unlabelled(paths: Sequence[Path]) -> Rows:
-    return [(path, _UNKNOWN, _UNKNOWN) for path in paths]
-
-
-def _read_text_list(listing: Path) -> list[Path]:
-    lines = listing.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
-    return [listing.parent / line.rstrip("\r") for line in lines if line.strip()]
-
-
-def _read_csv_list(listing: Path) -> list[Path] | None:
-    """The column `path` of a table; None if it has splits too, and is a data set."""
-    with listing.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.DictReader(file)
-        names = rows.fieldnames or []
-        if "split" in names:
+            return [path]
+        if suffix not in (".txt", ".csv"):
             return None
-        if "path" not in names:
-            raise DataError(f"{listing} has no column `path` (found: {', '.join(names) or 'nothing'}); name it so")
-        return [listing.parent / row["path"] for row in rows if row["path"]]
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            names = _column(path, file) if suffix == ".csv" else [line.rstrip("\r\n") for line in file]
+        return None if names is None else [path.parent / name for name in names if name.strip()]
+    if path.is_dir() or not glob.has_magic(target):
+        return None
+    matches = (Path(name) for name in sorted(glob.glob(target, recursive=True)))
+    images = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
+    if not images:
+        raise DataError(f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) matches {printable(target)}; mend the glob")
+    return images
+
+
+def _column(path: Path, file: TextIO) -> list[str] | None:
+    """The column `path` of a table; None if it has splits too, and is a data set."""
+    rows = csv.DictReader(file)
+    names = rows.fieldnames or []
+    if "split" in names:
+        return None
+    if "path" not in names:
+        raise DataError(f"{path} has no column `path` (found: {', '.join(names) or 'nothing'}); name it so")
+    return [row["path"] or "" for row in rows]
 
 
 def _dataset_rows(dataset: ReIDDataset, splits: Sequence[str]) -> Rows:
     """The images of splits, each with an identity that no other split's person has.
 
     Training identities are counted from 0 when a data set is loaded, those of query and gallery are as in the files.
-    Of a distractor nothing is known.
+    The identities of distractors are unknown.
     """
     tested = [split for split in (dataset.query, dataset.gallery) if len(split)]
     offset = max((int(split.identities.max()) for split in tested), default=_UNKNOWN) + 1
-    if not tested and len(dataset.train) and (dataset.train.identities == _UNKNOWN).all():
-        return _split_rows(dataset.train, dataset.train.identities)
+    if not tested and (dataset.train.identities == _UNKNOWN).all():
+        splits = ("train",)
     rows: Rows = []
     for name in splits:
         split: Split = getattr(dataset, name)
         known = split.identities >= 0 if name == "train" else dataset.is_person(split.identities)
-        rows += _split_rows(split, np.where(known, split.identities + (offset if name == "train" else 0), _UNKNOWN))
+        identities = np.where(known, split.identities + (offset if name == "train" else 0), _UNKNOWN)
+        rows += zip(split.paths, identities.tolist(), split.cameras.tolist(), strict=True)
     return rows
-
-
-def _split_rows(split: Split, identities: NDArray[np.int64]) -> Rows:
-    return list(zip(split.paths, identities.tolist(), split.cameras.tolist(), strict=True))
 
 
 def _beside(rows: Rows, found: Rows) -> Rows:

@@ -1,6 +1,7 @@
-"""What a batch is trained by, built from the parts in `reidkit.memory`."""
+"""Losses of the stages, built from the parts in `reidkit.memory`."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -8,28 +9,50 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidkit.backbones import Embeddings
-from reidkit.loop.epoch import Criterion
 from reidkit.loop.labels import EpochLabels
 from reidkit.memory import ClusterMemory, MemoryConfig, batch_contrast, batch_hard_triplet, cluster_centroids
 
-__all__ = ["BatchContrast", "ClusterContrast", "IdentityLoss", "WithTriplet", "create_classifier"]
+__all__ = ["BatchContrast", "ClusterContrast", "Criterion", "IdentityLoss", "WithTriplet", "create_classifier"]
 
 _CLASSIFIER_STD = 0.001  # as in BoT (Luo et al., CVPRW 2019): first logits are all but equal
 
 
-class _Stateless:
-    """A criterion that remembers nothing from step to step."""
+class Criterion(Protocol):
+    """The loss of an epoch's batches."""
+
+    def __call__(self, outputs: Any, labels: Tensor, /) -> Tensor:
+        """The loss, a scalar, of the network's outputs (`Embeddings` in most stages); labels (B,) are >= 0."""
+        ...
+
+    def update(self, outputs: Any, labels: Tensor, /) -> None:
+        """Follow the optimiser's step, for instance by moving a memory bank."""
+        ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """State of a half-finished epoch beyond the weights of network and heads."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        ...
+
+
+class _Stateless:
+    """A criterion without state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take over."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Ignore it."""
+
+    def update(self, outputs: Any, labels: Tensor, /) -> None:
+        """Do nothing: all that is learned is learned by gradient."""
 
 
 class BatchContrast(_Stateless):
-    """Contrast inside the batch on the feature after the neck; nothing is remembered.
+    """Contrast inside the batch on the feature after the neck.
 
     Args:
         temperature: Temperature of the softmax over the batch.
@@ -41,9 +64,6 @@ class BatchContrast(_Stateless):
     def __call__(self, embeddings: Embeddings, labels: Tensor) -> Tensor:
         """Images of equal label attract, all others repel."""
         return batch_contrast(embeddings.after_neck, labels, temperature=self._temperature)
-
-    def update(self, embeddings: Embeddings, labels: Tensor) -> None:
-        """Nothing to do."""
 
 
 def create_classifier(feature_dim: int, classes: int) -> nn.Linear:
@@ -57,7 +77,7 @@ class IdentityLoss(_Stateless):
     """Cross-entropy over identities on the feature after the neck (ID loss of BoT, Luo et al., CVPRW 2019).
 
     Args:
-        classifier: What `create_classifier` returns; it lives as long as the stage, which names it as its head.
+        classifier: From `create_classifier`; the head of the stage.
         label_smoothing: Share of the target that is spread over all identities, in [0, 1).
     """
 
@@ -69,9 +89,6 @@ class IdentityLoss(_Stateless):
         """Every image goes to its identity."""
         logits = self._classifier(embeddings.after_neck)
         return functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
-
-    def update(self, embeddings: Embeddings, labels: Tensor) -> None:
-        """Nothing to do: the classifier learns by gradient."""
 
 
 class WithTriplet:
@@ -92,15 +109,15 @@ class WithTriplet:
         return self._criterion(embeddings, labels) + self._weight * triplet
 
     def update(self, embeddings: Embeddings, labels: Tensor) -> None:
-        """What the other criterion does."""
+        """Update the other criterion."""
         self._criterion.update(embeddings, labels)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the other criterion."""
+        """State of the other criterion."""
         return self._criterion.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give it back."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give it to the other criterion."""
         self._criterion.load_state_dict(state)
 
 
@@ -108,14 +125,26 @@ class ClusterContrast:
     """Cluster contrast on the feature after the neck, with a memory of cluster centroids.
 
     Args:
-        features: (N, D) float32, L2-normalised, of all training images at the start of the epoch.
+        features: (N, D) float32, L2-normalised, of all training images; not needed with a state.
         labels: Their labels.
         config: Temperature, momentum and update rule of the memory.
-        device: Where the memory lies.
+        device: Where the memory is stored.
+        state: Of the memory, to continue from.
     """
 
-    def __init__(self, features: NDArray[Any], labels: EpochLabels, config: MemoryConfig, device: torch.device) -> None:
-        centroids = cluster_centroids(torch.from_numpy(features), torch.from_numpy(labels.labels))
+    def __init__(
+        self,
+        features: NDArray[Any] | None,
+        labels: EpochLabels,
+        config: MemoryConfig,
+        device: torch.device,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        if state is None:
+            assert features is not None
+            centroids = cluster_centroids(torch.from_numpy(features), torch.from_numpy(labels.labels))
+        else:
+            centroids = state["centroids"]
         self.memory = ClusterMemory(
             centroids, temperature=config.temperature, momentum=config.momentum, update=config.update
         ).to(device)
@@ -130,9 +159,9 @@ class ClusterContrast:
         self.memory.update(embeddings.after_neck, labels)
 
     def state_dict(self) -> dict[str, Any]:
-        """The memory."""
+        """Return the memory."""
         return dict(self.memory.state_dict())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a memory of as many clusters."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a memory of the same clusters."""
         self.memory.load_state_dict(state)

@@ -3,7 +3,8 @@
 import atexit
 import faulthandler
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from inspect import signature
 from threading import Event
@@ -13,17 +14,24 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.utilities.distributed import _destroy_dist_connection
 from torch import nn
 from torch.distributed import is_torchelastic_launched
 from torch.nn.parallel import DistributedDataParallel
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.cpu import cpu_has_bf16
-from reidkit.errors import ConfigError
+from reidkit.errors import ConfigError, TrainingError
 from reidkit.runs import Precision
 
-__all__ = ["compile_backbones", "create_fabric", "finish_together", "place", "resolve_device", "resolve_precision"]
+__all__ = [
+    "compile_backbones",
+    "create_fabric",
+    "enough_memory",
+    "finish_together",
+    "place",
+    "resolve_device",
+    "resolve_precision",
+]
 
 _PATIENCE = timedelta(hours=6)  # processes wait for one another while one of them clusters
 _FAREWELL_SECONDS = 15
@@ -52,7 +60,7 @@ def create_fabric(device: str, precision: Precision) -> Fabric:
     buffers: Any = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
     strategy = DDPStrategy(timeout=_PATIENCE, **buffers)
     fabric = Fabric(accelerator=kind, devices=local, num_nodes=total // local, strategy=strategy, precision=plugin)
-    _join(fabric)
+    _join(fabric, kind)
     return fabric
 
 
@@ -64,14 +72,15 @@ def finish_together() -> None:
 _finished = Event()
 
 
-def _join(fabric: Fabric) -> None:
-    """Launch a Fabric, and see to it that a process group that this makes is left once."""
+def _join(fabric: Fabric, kind: str) -> None:
+    """Launch a Fabric, and make sure that a process group that this makes is left once."""
     _finished.clear()
-    joined = dist.is_initialized()
-    fabric.launch()
-    if not joined:
-        atexit.unregister(_destroy_dist_connection)  # Fabric's own, which waits for the others even after an error
+    if not dist.is_initialized():
+        if kind == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
         atexit.register(_leave)
+    fabric.launch()
 
 
 def _leave() -> None:
@@ -100,6 +109,24 @@ def place(fabric: Fabric, model: nn.Module) -> None:
         for module in modules:
             if hasattr(module, "fused_attn"):  # timm's name
                 module.fused_attn = False
+
+
+@contextmanager
+def enough_memory(work: str, remedy: str) -> Iterator[None]:
+    """Explain for which work a GPU has too little memory, and what would fit.
+
+    Args:
+        work: The work, with the size of its batches.
+        remedy: What to change.
+
+    Raises:
+        TrainingError: The memory is exhausted.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"the GPU's memory is too small for {work} ({reason}); {remedy}") from error
 
 
 def compile_backbones(module: nn.Module) -> None:

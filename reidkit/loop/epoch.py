@@ -2,77 +2,57 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from reidkit.datasets import prefetch
-from reidkit.distributed import ProcessGroup
 from reidkit.errors import TrainingError
-from reidkit.loop.images import ImageSet
-from reidkit.loop.progress import Progress
+from reidkit.loop.batches import Batch, BatchReader
+from reidkit.loop.criteria import Criterion
+from reidkit.loop.labels import EpochLabels, Features
+from reidkit.loop.optimisation import GradientScaling, StepHook
+from reidkit.loop.randomness import continue_draws, draws_so_far, streams
+from reidkit.loop.stages import Stage
+from reidkit.runs import EpochRecord
 
-__all__ = ["Criterion", "EpochResult", "NotFiniteError", "Steering", "Views", "train_epoch"]
+if TYPE_CHECKING:
+    from reidkit.loop.evaluation import BenchmarkScores
+    from reidkit.loop.trainer import Trainer
+
+__all__ = ["Epoch", "EpochProgress", "NotFiniteError", "train_epoch"]
 
 logger = logging.getLogger(__name__)
 
+_INPUTS = ("pixels", "cameras", "labels")
+
 
 class NotFiniteError(TrainingError):
-    """More steps than are allowed had a loss or a gradient that was not finite."""
+    """More steps than are allowed had a loss or a gradient that was not finite.
+
+    Args:
+        message: The step, and the remedy.
+        batch: The last of these steps.
+    """
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
-class Criterion(Protocol):
-    """What a batch is trained by."""
-
-    def __call__(self, outputs: Any, labels: Tensor, /) -> Tensor:
-        """The loss, a scalar, of what the network gives (`Embeddings` in most stages); labels (B,) are >= 0."""
-        ...
-
-    def update(self, outputs: Any, labels: Tensor, /) -> None:
-        """What follows the optimiser's step, such as moving a memory bank."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on inside an epoch, beyond the weights of network and heads."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        ...
-
-
-class Steering(Protocol):
-    """What surrounds the optimiser's steps of a stage whose rates change from step to step."""
-
-    def begin(self, optimizer: Optimizer, step: int) -> None:
-        """Set the rates of a step, counted from 1 in the epoch."""
-        ...
-
-    def clip(self) -> None:
-        """Look after the gradients, before the optimiser's step."""
-        ...
-
-
-Views = Callable[[int], Callable[[Tensor, NDArray[np.int64]], Any]]
-"""Draws what happens to the images of a batch of so many. What it returns does that to (B', 3, H, W) uint8 pixels on
-the device, which are given rows of the batch, and returns what the network sees of them."""
-
-
-class EpochResult(NamedTuple):
-    """Figures of an epoch, or of its steps so far."""
+class EpochProgress(NamedTuple):
+    """Steps of an epoch so far."""
 
     loss: float = 0.0
-    """Sum of the losses of the steps taken; `mean_loss` is what is shown."""
+    """Sum of the losses of the steps taken."""
     steps: int = 0
     """Steps taken."""
     skipped: int = 0
@@ -87,151 +67,234 @@ class EpochResult(NamedTuple):
 
     @property
     def done(self) -> int:
-        """Batches behind, taken or skipped."""
+        """Batches seen, taken or skipped."""
         return self.steps + self.skipped
 
 
-def train_epoch(
-    fabric: Fabric,
-    network: _FabricModule,
-    criterion: Criterion,
-    optimizer: Optimizer,
-    batches: Iterable[NDArray[np.int64]],
-    *,
-    images: ImageSet,
-    labels: NDArray[np.int64],
-    views: Views,
-    skip_limit: int,
-    steps: int,
-    progress: Progress,
-    steering: Steering | None = None,
-    parts: int = 1,
-    halves: bool = False,
-    gathered: bool = True,
-    kept: Sequence[Tensor] = (),
-    start: EpochResult = EpochResult(),  # noqa: B008  (immutable)
-    after_step: Callable[[EpochResult], None] = lambda result: None,
-) -> EpochResult:
-    """Train on the given batches.
+class Epoch:
+    """Labels, criterion and progress of one epoch; changes with every step.
+
+    Args:
+        number: Counted from 1 over all stages; 0 is the evaluation before training.
+        stage: The stage that it belongs to.
+        seed: Of the run.
+    """
+
+    labels: EpochLabels
+    criterion: Criterion
+
+    def __init__(self, number: int, stage: Stage, seed: int = 0) -> None:
+        self.number, self.stage, self.seed = number, stage, seed
+        self.progress = EpochProgress()
+        self.losses: list[float] = []
+        """Of the steps since the epoch was begun or resumed; NaN where it was not finite."""
+        self.seconds: dict[str, float] = {}
+        self.quality: dict[str, float] = {}
+        self.augmentation = np.random.default_rng(streams(seed, number)[1])
+        self.hook = StepHook()
+        self._started = time.perf_counter()
+
+    @property
+    def found(self) -> EpochLabels:
+        """The labels of the stage's target."""
+        return self.labels.found or self.labels
+
+    def extract(self, trainer: "Trainer") -> Features:
+        """Extract the features that the stage needs."""
+        with self.timed("extract"):
+            return self.stage.extract(trainer)
+
+    def label(self, features: Features | None) -> None:
+        """Label the images."""
+        with self.timed("label"):
+            self.labels = self.stage.label(features, self.number)
+
+    def create_criterion(self, features: Features | None) -> None:
+        """Create the loss of these labels, and the hook of the steps."""
+        with self.timed("label"):
+            self.criterion = self.stage.criterion(features, self.labels)
+        self.hook = self.stage.step_hook(self.number)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of a block to those of its name."""
+        start, before = time.perf_counter(), self.seconds.get(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(before + time.perf_counter() - start, 3)
+
+    def start_training(self) -> EpochProgress:
+        """Start the clock of the steps; returns the progress so far."""
+        self._started = time.perf_counter() - self.seconds.get("train", 0.0)
+        return self.progress
+
+    def count_step(self, loss: float, batch: Batch) -> None:
+        """Count a step that was taken."""
+        self._count(loss, batch, self.progress._replace(loss=self.progress.loss + loss, steps=self.progress.steps + 1))
+
+    def skip_step(self, loss: float, batch: Batch, limit: int) -> None:
+        """Count a step that was left out.
+
+        Raises:
+            NotFiniteError: As many as the limit were left out before.
+        """
+        step, skipped = self.progress.done + 1, self.progress.skipped
+        wrong = f"the gradient of a loss of {loss:.4g} is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        if skipped >= limit:
+            self.losses.append(math.nan)
+            raise NotFiniteError(
+                f"{wrong} at step {step}, after {skipped} skipped steps in this epoch (training.skip_limit={limit}); "
+                "the last complete epoch is saved. Start again from it with a lower learning rate "
+                "(--set optimizer.learning_rate=...) or with --precision 32",
+                batch,
+            )
+        logger.warning("%s at step %d: this step is skipped", wrong, step)
+        self._count(math.nan, batch, self.progress._replace(skipped=skipped + 1))
+
+    def _count(self, loss: float, batch: Batch, progress: EpochProgress) -> None:
+        self.losses.append(loss)
+        self.progress = progress._replace(images=progress.images + batch.size)
+        self.seconds["train"] = round(time.perf_counter() - self._started, 3)
+
+    def state(self, trainer: "Trainer") -> dict[str, Any]:
+        """State of the half-finished epoch by name, tensors and plain values; collective."""
+        found = self.labels.found
+        return {
+            "epoch": self.number,
+            "labels": torch.from_numpy(self.labels.labels),
+            "kind": self.labels.kind,
+            "found": None if found is None else torch.from_numpy(found.labels),
+            "criterion": self.criterion.state_dict(),
+            "progress": self.progress._asdict(),
+            "seconds": self.seconds,
+            "quality": self.quality,
+            "augmenting": self.augmentation.bit_generator.state,
+            **draws_so_far(trainer.group, trainer.fabric.device),
+        }
+
+    @classmethod
+    def restore(cls, trainer: "Trainer", stage: Stage, state: Mapping[str, Any]) -> Self:
+        """Continue the epoch that `state` was called on; weights and optimiser are restored before."""
+        if "result" in state:  # of the first versions, which saved the progress by position
+            progress = dict(zip(EpochProgress._fields, state["result"], strict=True))
+            state = {"quality": {}, **state["record"], **state, "progress": progress}
+        trainer.model.retrieval = stage.retrieval
+        epoch = cls(state["epoch"], stage, trainer.config.seed)
+        found = None if state["found"] is None else EpochLabels(state["found"].numpy(), "clusters")
+        epoch.labels = EpochLabels(state["labels"].numpy(), state["kind"], found=found)
+        epoch.hook = stage.step_hook(epoch.number)  # before the criterion, whose state it may reset
+        epoch.criterion = stage.criterion(None, epoch.labels, state["criterion"])
+        epoch.criterion.load_state_dict(state["criterion"])
+        epoch.progress = EpochProgress(**state["progress"])
+        epoch.seconds, epoch.quality = dict(state["seconds"]), dict(state["quality"])
+        epoch.augmentation.bit_generator.state = state["augmenting"]
+        continue_draws(state, epoch.seed, epoch.number, trainer.group, trainer.fabric.device)
+        return epoch
+
+    def record(self, trainer: "Trainer", scores: "BenchmarkScores") -> EpochRecord:
+        """Summarise the epoch."""
+        if not self.number:
+            return EpochRecord(epoch=0, scores=scores.target, seconds=self.seconds)
+        return EpochRecord(
+            epoch=self.number,
+            labels=self.found.kind,
+            clusters=self.found.clusters,
+            noise=self.found.noise / len(self.found.labels),
+            learning_rate=trainer.optimizer.param_groups[0]["lr"],
+            quality=self.quality,
+            loss=self.progress.mean_loss,
+            skipped=self.progress.skipped,
+            images=self.progress.images,
+            metrics=self.stage.metrics(),
+            scores=scores.target,
+            others=scores.others,
+            seconds=self.seconds,
+        )
+
+
+def train_epoch(trainer: "Trainer", epoch: Epoch, after_step: Callable[[], None] = lambda: None) -> None:
+    """Train to the end of an epoch.
 
     Every process works on its share of each batch. The loss is that of the whole batch, and so is its gradient.
 
     Args:
-        fabric: Devices, processes and precision; network and optimizer are set up with it.
-        network: What `views` make of images, and cameras (B,) -> what the criterion takes.
-        criterion: The network's outputs and labels -> loss.
-        optimizer: Over the network's parameters.
-        batches: (B,) indices of images, `steps` times.
-        images: N images; their cameras reach a model with camera embeddings.
-        labels: (N,) class of every image.
-        views: Augmentation.
-        skip_limit: Steps whose loss or gradient may be NaN or infinite; they change nothing.
-        steps: Number of batches.
-        progress: Told of steps and loss.
-        steering: What surrounds the optimiser's steps, if anything does.
-        parts: A batch goes through the network in so many parts, whose gradients add up, to need less memory.
-        halves: A batch is two halves of different domains.
-        gathered: The criterion takes the outputs of the whole batch. Else it takes those of a process's share or of a
-            part, and its loss is a mean over these images.
-        kept: What a forward pass changes and a skipped step must not, such as statistics of BatchNorm.
-        start: What is behind already, in an epoch that was interrupted: so many batches are passed over.
-        after_step: Told of what is behind after every step; may raise to stop.
+        trainer: Network and optimiser; they change.
+        epoch: Labels and criterion; its progress is updated after every step.
+        after_step: Called after every step; may raise to stop.
 
     Raises:
-        NotFiniteError: More losses or gradients than `skip_limit` are not finite.
+        NotFiniteError: More losses or gradients than `training.skip_limit` are not finite.
     """
-    team, result, precision = ProcessGroup.of_fabric(fabric), start, _Scaling(fabric, optimizer)
-    network.train()
-    progress.begin("train", steps, "steps")
-    reader = _Reader(images, labels, team, parts, halves=halves, pinned=fabric.device.type == "cuda")
-    with closing(prefetch(map(reader.read, islice(batches, start.done, None)))) as ahead:
-        for step, batch in enumerate(ahead, start=start.done + 1):
-            if steering is not None:
-                steering.begin(optimizer, step)
+    stage, optimizer, scaling = epoch.stage, trainer.optimizer, GradientScaling(trainer.fabric)
+    trainer.network.train()
+    trainer.progress.begin("train", stage.learning.iterations, "steps")
+    before, buffers = epoch.start_training(), list(trainer.buffers())
+    with closing(_read_batches(trainer, epoch)) as batches:
+        for step, batch in enumerate(batches, start=before.done + 1):
+            # Rates of this step; statistics that a skipped step gives back
+            epoch.hook.before_step(optimizer, step)
             optimizer.zero_grad()
-            before = [tensor.clone() for tensor in kept]
-            losses, outputs, targets = [], None, batch.labels
-            show = views(batch.size)
-            for part in batch.parts:
-                # Sums over processes are taken once, of the gradients of all parts.
-                with fabric.no_backward_sync(network, enabled=part is not batch.parts[-1]):
-                    pixels, cameras, targets = (part[name].to(fabric.device, non_blocking=True) for name in _TENSORS)
-                    outputs = network(show(pixels, part["rows"].numpy()), cameras)
-                    if gathered:
-                        outputs = team.gather_batch(outputs, batch.size, two_domains=halves)
-                        targets = batch.labels.to(fabric.device, non_blocking=True)
-                    loss = criterion(outputs, targets) * (1.0 if gathered else len(pixels) / batch.size)
-                    losses.append(loss.detach().float())
-                    fabric.backward(loss)
-            value, norm = _measure(torch.stack(losses) if gathered else team.all_reduce(torch.stack(losses)), optimizer)
-            if math.isfinite(value) and (math.isfinite(norm) or precision.scaled):
-                if steering is not None:
-                    precision.unscale()
-                    steering.clip()
+            statistics = [buffer.clone() for buffer in buffers]
+            # Augmentation, forward and backward pass
+            losses, outputs, labels = _forward_backward(trainer, epoch, batch)
+            loss, norm = _measure(losses, optimizer)
+            if math.isfinite(loss) and (math.isfinite(norm) or scaling.enabled):
+                # Gradients clipped, weights and memory updated
+                scaling.unscale(optimizer)
+                epoch.hook.before_update()
                 optimizer.step()
-                criterion.update(outputs, targets)
-                result = result._replace(loss=result.loss + value, steps=result.steps + 1)
+                epoch.criterion.update(outputs, labels)
+                epoch.count_step(loss, batch)
             else:
-                result = _skip(result, skip_limit, value, step)
-                for tensor, old in zip(kept, before, strict=True):
-                    tensor.copy_(old)
-            result = result._replace(images=result.images + batch.size)
-            progress.advance(step, loss=result.mean_loss, images=result.images - start.images)
-            after_step(result)
-    return result
+                # Step skipped
+                for buffer, value in zip(buffers, statistics, strict=True):
+                    buffer.copy_(value)
+                epoch.skip_step(loss, batch, trainer.config.training.skip_limit)
+            # Progress
+            done = epoch.progress
+            trainer.progress.advance(step, loss=done.mean_loss, images=done.images - before.images)
+            after_step()
 
 
-_TENSORS = ("pixels", "cameras", "labels")
+def _read_batches(trainer: "Trainer", epoch: Epoch) -> Generator[Batch, None, None]:
+    """Read the batches that are left of an epoch, while the device works on the batch before."""
+    stage = epoch.stage
+    reader = BatchReader(
+        stage.images,
+        epoch.labels.labels,
+        trainer.group,
+        accumulation_steps=stage.learning.accumulation_steps,
+        two_domains=stage.two_domains,
+        pinned=trainer.fabric.device.type == "cuda",
+    )
+    drawn = stage.batches(epoch.labels, epoch.number, np.random.default_rng(streams(epoch.seed, epoch.number)[0]))
+    return prefetch(map(reader.read, islice(drawn, epoch.progress.done, None)))
 
 
-class _Batch(NamedTuple):
-    size: int
-    """Images of the whole batch."""
-    labels: Tensor
-    """Of the whole batch."""
-    parts: list[dict[str, Tensor]]
-    """Of this process's share: pixels, cameras, labels and rows in the batch."""
+def _forward_backward(trainer: "Trainer", epoch: Epoch, batch: Batch) -> tuple[Tensor, Any, Tensor]:
+    """Add up the gradients of a batch, one part after the other.
 
-
-class _Reader:
-    """Reads this process's share of a batch, while the device works on the batch before."""
-
-    def __init__(
-        self, images: ImageSet, labels: NDArray[np.int64], team: ProcessGroup, parts: int, *, halves: bool, pinned: bool
-    ) -> None:
-        self._images, self._labels, self._team = images, labels, team
-        self._parts, self._halves, self._pinned = parts, halves, pinned
-
-    def read(self, indices: NDArray[np.int64]) -> _Batch:
-        """The images of one batch (B,)."""
-        rows = self._team.batch_rows(len(indices), two_domains=self._halves)
-        own = indices[rows]
-        arrays: dict[str, NDArray[Any]] = {
-            "pixels": self._images.pixels[own],
-            "cameras": self._images.split.cameras[own],
-            "labels": self._labels[own],
-            "rows": rows,
-        }
-        chunks = {name: self._tensor(array).chunk(self._parts) for name, array in arrays.items()}
-        parts = [dict(zip(chunks, part, strict=True)) for part in zip(*chunks.values(), strict=True)]
-        return _Batch(len(indices), self._tensor(self._labels[indices]), parts)
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory() if self._pinned else tensor
-
-
-class _Scaling:
-    """The scaling of gradients in 16 bits, where there is one: it looks itself for those that overflow."""
-
-    def __init__(self, fabric: Fabric, optimizer: Optimizer) -> None:
-        self._precision = fabric.strategy.precision
-        self._optimizer = getattr(optimizer, "optimizer", optimizer)  # Fabric's wrapper would not be known again
-        self.scaled = getattr(self._precision, "scaler", None) is not None
-
-    def unscale(self) -> None:
-        """Let gradients be what they are, once in a step."""
-        self._precision.unscale_gradients(self._optimizer)
+    Returns:
+        Losses (parts,) of the whole batch; outputs and labels that the criterion took last.
+    """
+    fabric, group, stage = trainer.fabric, trainer.group, epoch.stage
+    whole = stage.network is None  # else the loss is a mean over images, and each process takes that over its images
+    augment = stage.augment(batch.size, epoch.augmentation)
+    losses, outputs, labels = [], None, batch.labels
+    for part in batch.parts:
+        # Gradients are summed over processes once, those of all parts together
+        with fabric.no_backward_sync(trainer.network, enabled=part is not batch.parts[-1]):
+            pixels, cameras, labels = (part[name].to(fabric.device, non_blocking=True) for name in _INPUTS)
+            outputs = trainer.network(augment(pixels, part["rows"].numpy()), cameras)
+            if whole:
+                outputs = group.gather_batch(outputs, batch.size, two_domains=stage.two_domains)
+                labels = batch.labels.to(fabric.device, non_blocking=True)
+            loss = epoch.criterion(outputs, labels) * (1.0 if whole else len(pixels) / batch.size)
+            losses.append(loss.detach().float())
+            fabric.backward(loss)
+    stacked = torch.stack(losses)
+    return stacked if whole else group.all_reduce(stacked), outputs, labels
 
 
 @torch.no_grad()
@@ -241,15 +304,3 @@ def _measure(losses: Tensor, optimizer: Optimizer) -> tuple[float, float]:
     norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     *values, length = torch.cat([losses, norm.float()[None]]).tolist()
     return sum(values), length
-
-
-def _skip(result: EpochResult, limit: int, value: float, step: int) -> EpochResult:
-    wrong = f"the gradient of a loss of {value:.4g} is not finite" if math.isfinite(value) else f"the loss is {value}"
-    if result.skipped >= limit:
-        raise NotFiniteError(
-            f"{wrong} at step {step}, after {result.skipped} skipped steps in this epoch "
-            f"(training.skip_limit={limit}); the last complete epoch is saved. Start again from it with a lower "
-            "learning rate (--set optimizer.learning_rate=...) or with --precision 32"
-        )
-    logger.warning("%s at step %d: this step is skipped", wrong, step)
-    return result._replace(skipped=result.skipped + 1)

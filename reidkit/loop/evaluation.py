@@ -1,6 +1,6 @@
 """Evaluation of a model on query and gallery images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -18,16 +18,33 @@ from reidkit.loop.images import ImageSet, find_split, read_split
 from reidkit.loop.labels import Features
 from reidkit.loop.model import TrainedModel
 from reidkit.loop.progress import Progress
-from reidkit.runs import RunConfig
+from reidkit.runs import RunConfig, Scores
 
-__all__ = ["Evaluation", "Scores", "evaluate_model", "evaluate_on"]
+__all__ = ["Benchmark", "BenchmarkScores", "Evaluation", "evaluate_model", "evaluate_on"]
 
-Scores = dict[str, float]
-"""`mAP`, `rank1`, `rank5`, `rank10`, `mINP` in per cent."""
+
+class Benchmark(NamedTuple):
+    """Images that a run is evaluated on."""
+
+    ranked: tuple[ImageSet, ImageSet] | None
+    """Query and gallery of every evaluation; None: nothing is evaluated."""
+    others: Mapping[str, tuple[ImageSet, ImageSet]] = {}
+    """Query and gallery of other data sets by name, evaluated at the run's end and before a stage that starts with a
+    new optimiser: they show what UDA forgets of its source."""
+
+
+class BenchmarkScores(NamedTuple):
+    """Scores after an epoch."""
+
+    target: Scores
+    """Empty where nothing was evaluated."""
+    others: Mapping[str, Scores]
+    features: list[Features] | None
+    """(Q, D) and (G, D) of the target."""
 
 
 class Evaluation(NamedTuple):
-    """What a model scores on one data set."""
+    """Scores of a model on one data set."""
 
     dataset: str
     """Its name or folder, as it was asked for."""
@@ -54,14 +71,14 @@ def evaluate_model(
     Raises:
         EvaluationError: No query has a valid match.
     """
-    team = ProcessGroup.of_fabric(fabric)
+    group = ProcessGroup.of_fabric(fabric)
     features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
-    scores = _scores(evaluate_ranking, features, query.split, gallery.split) if team.is_main else {}
-    return team.broadcast(scores), features
+    scores = _scores(evaluate_ranking, features, query.split, gallery.split) if group.is_main else {}
+    return group.broadcast(scores), features
 
 
 def _scores(rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split) -> Scores:
-    """What `rank` makes of the features of queries (Q, D) and gallery (G, D).
+    """Rank the features of queries (Q, D) and gallery (G, D) by `rank`.
 
     Where the gallery of a test is a random choice of its images, the mean over the choices that the data set made.
     """
@@ -121,7 +138,7 @@ def evaluate_on(
         cameras: Use camera ids; without them no same-camera image is left out.
         strict: Stop at the first unreadable image.
         rerank: Score each data set's re-ranked rankings too, right after the plain ones.
-        progress: Told of the images done.
+        progress: Shows the images done.
 
     Raises:
         DataError: A data set cannot be found or read.

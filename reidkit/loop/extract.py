@@ -56,9 +56,9 @@ def extract(
         (N, D) float32, L2-normalised.
     """
     first, last, _ = rows.indices(len(images.pixels))
-    team, count = ProcessGroup.of_fabric(fabric), last - first
+    group, count = ProcessGroup.of_fabric(fabric), last - first
     features = np.zeros((count, model.feature_dim), dtype=np.float32)
-    own = range(count * team.rank // team.size, count * (team.rank + 1) // team.size)
+    own = range(*group.rows(count))
     mean, std = config.data.mean, config.data.std
     training = model.training
     model.eval()
@@ -68,7 +68,7 @@ def extract(
         # float() waits for nothing; the copy to the host does, so it is put off by a batch.
         return model.embed(normalise(pixels, mean, std), cameras).float()
 
-    def keep(batch: slice, embedded: list[Tensor]) -> None:
+    def copy(batch: slice, embedded: list[Tensor]) -> None:
         features[batch] = embedded[0].cpu().numpy()
         if flip:
             features[batch] += embedded[1].cpu().numpy()
@@ -84,12 +84,12 @@ def extract(
             cameras = batch.cameras.to(fabric.device, non_blocking=True)
             embedded = [embed(pixels, cameras)] + ([embed(pixels.flip(3), cameras)] if flip else [])
             if pending is not None:
-                keep(*pending)
+                copy(*pending)
             pending = batch.rows, embedded
         if pending is not None:
-            keep(*pending)
+            copy(*pending)
     model.train(training)
-    return team.all_reduce(features)
+    return group.all_reduce(features)
 
 
 def _batches(images: ImageSet, first: int, rows: range, size: int, *, pinned: bool) -> Iterator[_Batch]:

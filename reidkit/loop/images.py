@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.datasets import Pixels, ReIDDataset, Split, cache_folder, load_dataset, open_images
+from reidkit.datasets import (
+    Pixels,
+    ReIDDataset,
+    Split,
+    cache_folder,
+    load_dataset,
+    open_images,
+    unreadable_warnings,
+)
 from reidkit.errors import DataError
 from reidkit.loop.progress import Progress
 from reidkit.runs import RunConfig
@@ -15,8 +23,6 @@ from reidkit.runs import RunConfig
 __all__ = ["ImageSet", "find_dataset", "join_images", "read_benchmark", "read_dataset", "read_split"]
 
 logger = logging.getLogger(__name__)
-
-_NAMED = 5  # unreadable files named one by one before the rest is counted
 
 
 class ImageSet(NamedTuple):
@@ -99,19 +105,9 @@ def read_split(
         label=name,
         progress=progress.advance,
     )
-    if not images.problems:
-        return ImageSet(split, images.pixels)
-    for problem in images.problems[:_NAMED]:
-        logger.warning("unreadable image, left out: %s", problem)
-    rest = len(images.problems) - _NAMED
-    logger.warning(
-        "%d of %d %s images are unreadable and left out%s (--strict stops instead)",
-        len(images.problems),
-        len(split),
-        name,
-        f", {rest} of them not named above" if rest > 0 else "",
-    )
-    return ImageSet(split.subset(images.readable), images.pixels)
+    for warning in unreadable_warnings(images.problems, f"{len(split):,} {name} images", " (--strict stops instead)"):
+        logger.warning("%s", warning)
+    return ImageSet(split.subset(images.readable) if images.problems else split, images.pixels)
 
 
 def find_dataset(name: str, config: RunConfig, data_root: Path | None, progress: Progress) -> ReIDDataset:

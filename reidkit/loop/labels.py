@@ -1,33 +1,32 @@
 """Labels of an epoch from the features at its start."""
 
 import logging
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering import ClusteringConfig, create_clusterer
+from reidkit.distributed import ALONE, ProcessGroup
 from reidkit.errors import DataError
 
-__all__ = ["EpochLabels", "FeatureSource", "Features", "PseudoLabeler", "ground_truth", "instances", "watch_noise"]
+__all__ = ["EpochLabels", "Features", "PseudoLabeler", "ground_truth", "instances", "watch_noise"]
 
 logger = logging.getLogger(__name__)
 
 _MUCH_NOISE, _MORE_NOISE = 0.9, 0.3
 
 Features = NDArray[np.float32]
-FeatureSource = Callable[[], Features]
-"""(N, D) features of the training images, L2-normalised; extracted at the first call of an epoch."""
+"""(N, D) features of the training images, L2-normalised."""
 
 
 class EpochLabels(NamedTuple):
-    """What an epoch trains on."""
+    """Classes of the training images in an epoch."""
 
     labels: NDArray[np.int64]
     """(N,) class of every image, -1 is noise."""
     kind: Literal["clusters", "instances", "identities"]
-    """From clustering, every image a class of its own, or ground truth."""
+    """From clustering, every image a class by itself, or ground truth."""
     graph: Any = None
     """(N, N) sparse distances on which clusters were found, or None."""
     found: "EpochLabels | None" = None
@@ -47,34 +46,42 @@ class EpochLabels(NamedTuple):
 class PseudoLabeler:
     """Clusters features into pseudo-labels; falls back on instance discrimination.
 
-    In an epoch whose clustering finds fewer than two clusters every image is a class of its own: with none there is
+    In an epoch whose clustering finds fewer than two clusters every image is a class by itself: with none there is
     nothing to learn, with one the softmax over clusters is constant. Telling images apart spreads the features, after
     which clusters can form; the training goes on and says so.
 
     Args:
         config: Parameters of the clustering.
+        device: The run's device, as torch names it; it searches the neighbours unless the settings name another.
+        group: Processes that share the clustering: all call, with the same features, and get the same labels.
     """
 
-    def __init__(self, config: ClusteringConfig) -> None:
-        self._config = config
+    def __init__(self, config: ClusteringConfig, *, device: str = "cpu", group: ProcessGroup = ALONE) -> None:
+        self._config, self._device, self._group = config, device, group
 
-    def __call__(self, extract: FeatureSource, epoch: int) -> EpochLabels:
-        """Label the training images for an epoch, counted from 1."""
-        features = extract()
+    def __call__(self, features: Features, epoch: int) -> EpochLabels:
+        """Label the training images, features (N, D), for an epoch, counted from 1."""
         config = self._config
-        clusterer = create_clusterer(config).fit(features)
+        clusterer = create_clusterer(config, device=self._device, group=self._group.group).fit(features)
         found = EpochLabels(clusterer.labels_, "clusters", clusterer.graph_)
         if found.clusters >= 2:
             return found
+        if self._group.is_main:
+            self._warn(found, epoch)
+        return instances(len(features))
+
+    def _warn(self, found: EpochLabels, epoch: int) -> None:
+        """Say that there are too few clusters, and what to change."""
+        config, count = self._config, len(found.labels)
         hierarchical = config.method == "hdbscan"
         if found.clusters == 0:
-            what = f"all {len(features):,} images were labelled noise"
+            what = f"all {count:,} images were labelled noise"
             remedy = "lower clustering.min_cluster_size" if hierarchical else "raise --eps or lower --min-samples"
         else:
-            what = f"{len(features) - found.noise:,} images fell into one cluster"
+            what = f"{count - found.noise:,} images fell into one cluster"
             remedy = "lower clustering.k1" if hierarchical else "lower --eps"
         logger.warning(
-            "epoch %d: %s at %s=%g, min_samples=%d: this epoch trains every image as a class of its own. "
+            "epoch %d: %s at %s=%g, min_samples=%d: this epoch trains every image as a class by itself. "
             "If it happens again, %s",
             epoch,
             what,
@@ -83,7 +90,6 @@ class PseudoLabeler:
             config.min_samples,
             remedy,
         )
-        return instances(len(features))
 
 
 def watch_noise(labels: EpochLabels, epoch: int, config: ClusteringConfig, *, before: float | None) -> None:
@@ -111,7 +117,7 @@ def watch_noise(labels: EpochLabels, epoch: int, config: ClusteringConfig, *, be
 
 
 def instances(count: int) -> EpochLabels:
-    """Every image a class of its own: labels of instance discrimination."""
+    """Every image a class by itself: labels of instance discrimination."""
     return EpochLabels(np.arange(count, dtype=np.int64), "instances")
 
 

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from reidkit.backbones import (
     BackboneConfig,
     EmbeddingModel,
-    check_settings,
     create_backbone,
     infer_architecture,
     is_published,
@@ -71,7 +70,7 @@ def checkpoint_file(path: Path) -> Path:
 
 
 def inherited_settings(pretrained: str) -> dict[str, Any]:
-    """What a run takes over from the run whose weights it starts from: architecture, normalisation, no warm-up.
+    """Settings that a run inherits from the run whose weights it starts from: architecture, normalisation, no warm-up.
 
     Args:
         pretrained: As in the settings of a backbone.
@@ -121,13 +120,11 @@ def load_model(path: Path) -> TrainedModel:
     path = checkpoint_file(path)
     content = read_checkpoint(path)
     config = _stored_config(path, content)
-    try:
-        if config is None:
+    if config is None:
+        try:
             config = RunConfig(backbone=BackboneConfig(**infer_architecture(content)))
-        else:
-            check_settings(config.backbone, content)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     model = build_model(config.backbone.model_copy(update={"pretrained": ""}), config.seed)
     report = load_weights(model, path)
     if report.layout == "dino":

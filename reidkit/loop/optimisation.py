@@ -1,18 +1,24 @@
-"""Optimiser and learning rate."""
+"""Optimiser, and hooks around its steps."""
 
-import math
 from typing import Any
 
+from lightning_fabric import Fabric
 from torch import Tensor, nn, optim
 
-from reidkit.runs import OptimizerConfig, ScheduleConfig
+from reidkit.runs import OptimizerConfig
 
-__all__ = ["DECAYED", "check_moments", "create_optimizer", "learning_rate", "set_learning_rate"]
+__all__ = [
+    "DECAYED",
+    "GradientScaling",
+    "StepHook",
+    "check_moments",
+    "create_optimizer",
+    "set_learning_rate",
+]
 
 DECAYED = "decayed"
 """In a parameter group: False if it is to know no weight decay."""
 
-_WARMUP_START = 0.01
 _FACTOR = "learning_rate_factor"  # in a parameter group, and so in its saved state; a group without it has 1
 
 
@@ -57,20 +63,29 @@ def check_moments(optimizer: optim.Optimizer) -> None:
                 raise ValueError(f"moment {name} is {tuple(moment.shape)} for weights {tuple(parameter.shape)}")
 
 
-def learning_rate(epoch: int, epochs: int, base: float, schedule: ScheduleConfig) -> float:
-    """The learning rate of an epoch, counted from 1: a function of the epoch alone, so resuming is exact."""
-    done, warmup = epoch - 1, schedule.warmup_epochs
-    if done < warmup:
-        return base * (_WARMUP_START + (1 - _WARMUP_START) * done / warmup)
-    if schedule.name == "step":
-        return base * schedule.factor ** ((done - warmup) // schedule.step_epochs)
-    # After a warm-up this is the cosine of timm's scheduler, which the public code of TransReID-SSL steps after every
-    # epoch: it spans all epochs, the warm-up hides its beginning, and its end is what would follow the last epoch.
-    share = done / (epochs if warmup else max(1, epochs - 1))
-    return base * (schedule.factor + (1 - schedule.factor) * (1 + math.cos(math.pi * share)) / 2)
-
-
 def set_learning_rate(optimizer: optim.Optimizer, rate: float) -> None:
     """Give every parameter group the learning rate times its own factor (that of biases)."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get(_FACTOR, 1)
+
+
+class StepHook:
+    """Called around the optimiser's steps of an epoch; this one does nothing."""
+
+    def before_step(self, optimizer: optim.Optimizer, step: int) -> None:
+        """Set the rates of a step, counted from 1 in the epoch."""
+
+    def before_update(self) -> None:
+        """Change the gradients before the optimiser's step."""
+
+
+class GradientScaling:
+    """The scaling of gradients in 16 bits, where Fabric has one; it handles gradients that overflow itself."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._precision = fabric.strategy.precision
+        self.enabled = getattr(self._precision, "scaler", None) is not None
+
+    def unscale(self, optimizer: optim.Optimizer) -> None:
+        """Give gradients their true size, once in a step."""
+        self._precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))  # the one inside Fabric's

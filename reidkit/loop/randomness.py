@@ -1,4 +1,4 @@
-"""What an epoch draws at random: all of it derives from the run's seed, the epoch and, for drop path, the process."""
+"""Random numbers of an epoch: all derive from the run's seed, the epoch and, for drop path, the process."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,34 +17,34 @@ def streams(seed: int, epoch: int) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence([seed, epoch]).spawn(2)
 
 
-def start_draws(seed: int, epoch: int, team: ProcessGroup) -> None:
+def start_draws(seed: int, epoch: int, group: ProcessGroup) -> None:
     """Seed the model's own randomness (drop path) for an epoch, other than that of every other process."""
-    key = [seed, epoch, team.rank] if team.rank else [seed, epoch]
+    key = [seed, epoch, group.rank] if group.rank else [seed, epoch]
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
-def draws_so_far(team: ProcessGroup, device: torch.device) -> dict[str, Tensor | None]:
+def draws_so_far(group: ProcessGroup, device: torch.device) -> dict[str, Tensor | None]:
     """The state of the model's own randomness inside an epoch: a row of bytes for each of P processes; collective."""
 
     def of_all(state: Tensor) -> Tensor:
-        return team.gather_batch(state[None].to(device), team.size).cpu()
+        return group.gather_batch(state[None].to(device), group.size).cpu()
 
     cuda = of_all(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None
     return {"torch": of_all(torch.get_rng_state()), "cuda": cuda}
 
 
-def continue_draws(state: Mapping[str, Any], seed: int, epoch: int, team: ProcessGroup, device: torch.device) -> None:
+def continue_draws(state: Mapping[str, Any], seed: int, epoch: int, group: ProcessGroup, device: torch.device) -> None:
     """Go on where `draws_so_far` was; a process or a GPU that was not there starts the draws of the epoch.
 
     Args:
         state: From `draws_so_far`.
         seed: The run's.
         epoch: Counted from 1.
-        team: The processes, perhaps others than those that were asked.
+        group: The processes, perhaps another number than before.
         device: Of this process.
     """
-    start_draws(seed, epoch, team)
-    if team.rank < len(state["torch"]):
-        torch.set_rng_state(state["torch"][team.rank].clone())  # torch crashes on a row in the midst of a tensor
+    start_draws(seed, epoch, group)
+    if group.rank < len(state["torch"]):
+        torch.set_rng_state(state["torch"][group.rank].clone())  # torch crashes on a row of a larger tensor
         if state["cuda"] is not None and device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"][team.rank].clone(), device)
+            torch.cuda.set_rng_state(state["cuda"][group.rank].clone(), device)

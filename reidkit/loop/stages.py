@@ -1,8 +1,9 @@
 """Stages: runs of epochs that train on the same images by the same rule. A mode is a list of them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,17 +11,43 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import AugmentationConfig
-from reidkit.loop.criteria import BatchContrast, ClusterContrast, IdentityLoss, WithTriplet, create_classifier
-from reidkit.loop.epoch import Criterion, Steering
+from reidkit.datasets import AugmentationConfig, apply_augmentation, draw_augmentation
+from reidkit.loop.batches import class_batches
+from reidkit.loop.criteria import (
+    BatchContrast,
+    ClusterContrast,
+    Criterion,
+    IdentityLoss,
+    WithTriplet,
+    create_classifier,
+)
 from reidkit.loop.images import ImageSet
-from reidkit.loop.labels import EpochLabels, FeatureSource, PseudoLabeler, ground_truth
+from reidkit.loop.labels import EpochLabels, Features, PseudoLabeler, ground_truth, instances
+from reidkit.loop.optimisation import StepHook
+from reidkit.memory import MemoryConfig
 from reidkit.runs import OptimizerConfig, RunConfig, ScheduleConfig
 
-__all__ = ["Learning", "Stage", "cluster_stage", "identity_stage"]
+if TYPE_CHECKING:
+    from reidkit.loop.trainer import Trainer
 
+__all__ = [
+    "Augment",
+    "ClusterStage",
+    "IdentityStage",
+    "InstanceStage",
+    "Learning",
+    "Stage",
+    "cluster_fields",
+    "identity_stage",
+]
 
-ShowViews = Callable[[Tensor, NDArray[np.int64]], Any]
+Augment = Callable[[Tensor, NDArray[np.int64]], Any]
+"""Pixels (B', 3, H, W) uint8 on the device and their rows in the batch -> what the network sees of them."""
+
+State = Mapping[str, Any]
+"""From `Criterion.state_dict`."""
+
+_VIEWS = 2  # of an image that is a class by itself, differently augmented, as in SimCLR (arXiv 2002.05709)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,114 +64,225 @@ class Learning:
     schedule: ScheduleConfig
     """Over the epochs of the stage."""
     augmentation: AugmentationConfig
-    parts: int = 1
-    """A batch goes through the network in so many parts, to need less memory."""
+    mean: tuple[float, float, float]
+    """Of the three colours, subtracted from pixels in [0, 1]."""
+    std: tuple[float, float, float]
+    accumulation_steps: int = 1
+    """Parts of a batch that go through the network one after the other, to need less memory."""
 
     @classmethod
     def of(cls, config: RunConfig) -> "Learning":
-        """What the settings of the alternation say."""
-        sampler = config.sampler
+        """Settings of the sections `training`, `sampler`, `optimizer`, `schedule`, `augmentation` and `data`."""
         return cls(
             config.training.iterations,
-            sampler.batch_size,
-            sampler.instances,
+            config.sampler.batch_size,
+            config.sampler.instances,
             config.optimizer,
             config.schedule,
             config.augmentation,
+            config.data.mean,
+            config.data.std,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Epochs that train on the same images by the same rule; what a mode gives to the loop."""
+@dataclass(frozen=True, kw_only=True)
+class Stage(ABC):
+    """Epochs that train on the same images by the same rule; a subclass gives labels and criterion."""
 
     last_epoch: int
     """The stage's last epoch, counted from 1 over all stages."""
-    train: ImageSet
-    label: Callable[[FeatureSource, int], EpochLabels]
-    """Features at the start of an epoch, and the epoch -> labels of the training images."""
-    criterion: Callable[[FeatureSource, EpochLabels], Criterion]
-    """Features and labels at the start of an epoch -> what its batches are trained by."""
+    images: ImageSet
+    """N training images."""
     learning: Learning
     head: nn.Module | None = None
-    """What the criterion learns besides the model, such as a classifier."""
+    """Parameters that the criterion learns besides the model's, such as a classifier."""
     retrieval: Literal["after_neck", "before_neck"] = "after_neck"
-    """The feature that clusters and retrieves while the stage lasts."""
+    """The feature that clusters and retrieves during the stage."""
     prepare: Callable[[EmbeddingModel], None] | None = None
-    """What is done to the model before the stage's first epoch. Such a stage has an optimiser of its own, and the model
-    is evaluated before it begins; others go on with the optimiser of the stage before."""
-    source_images: int = 0
-    """So many of the images, the first ones, are of a source domain: one half of every batch, again the first, is drawn
-    from them, and their features are extracted with the source's BatchNorm statistics."""
-    network: nn.Module | None = None
-    """What is trained in place of the model, which then follows it, as a teacher does; part of the head."""
-    views: Callable[[int, tuple[int, int], np.random.Generator], ShowViews] | None = None
-    """What the network sees, in place of the augmentation: draws it for a batch of so many images (H, W); what it
-    returns makes it of pixels (B', 3, H, W) uint8 that are given rows of the batch."""
-    steering: Callable[[int], Steering] | None = None
-    """The epoch, counted from 1 -> what surrounds its optimiser's steps: rates that change from step to step."""
-    figures: Callable[[], dict[str, float]] = dict
-    """What is measured beside the loss in the epoch that has just been trained, for its record."""
+    """Called on the model before the stage's first epoch. Such a stage starts with a new optimiser, and the model is
+    evaluated before it; others continue with the optimiser of the stage before."""
+
+    two_domains: ClassVar[bool] = False
+    """Whether batches are two halves of different domains."""
+
+    @property
+    def network(self) -> nn.Module | None:
+        """A network that is trained in place of the model, which follows it as a teacher does; part of the head."""
+        return None
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether labels or criterion are made from the features of all images."""
+        return False
+
+    @property
+    def target(self) -> ImageSet:
+        """The images whose clusters are recorded: the last ones of `images`."""
+        return self.images
+
+    def extract(self, trainer: "Trainer") -> Features:
+        """Extract features (N, D) of all images."""
+        return trainer.extract(self.images)
+
+    @abstractmethod
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Label the images for an epoch, counted from 1; features (N, D) are None unless the stage needs them."""
+
+    @abstractmethod
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
+        """Create the loss of an epoch from features and labels, or that of a half-finished one from its state."""
+
+    def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Draw the batches (B,) of an epoch: P classes x K images."""
+        # An image that is a class by itself is contrasted with itself.
+        count = _VIEWS if labels.kind == "instances" else self.learning.instances
+        return class_batches(
+            [(labels.labels, self.images.split.cameras)], self.learning, instances=count, number=number, rngs=[rng]
+        )
+
+    def augment(self, count: int, rng: np.random.Generator) -> Augment:
+        """Draw the augmentation of a batch of `count` images."""
+        size = (self.images.pixels.shape[2], self.images.pixels.shape[3])
+        look, mean, std = self.learning.augmentation, self.learning.mean, self.learning.std
+        drawn, whole = draw_augmentation(count, size, rng, look), np.arange(count)
+
+        def augment(pixels: Tensor, rows: NDArray[np.int64]) -> Tensor:
+            part = drawn if np.array_equal(rows, whole) else drawn.of(rows)
+            return apply_augmentation(pixels, part, look, mean=mean, std=std)
+
+        return augment
+
+    def step_hook(self, number: int) -> StepHook:
+        """Create the hook of an epoch's steps; this one does nothing."""
+        return StepHook()
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the epoch just trained, for its record."""
+        return {}
 
 
-def cluster_stage(train: ImageSet, config: RunConfig, device: torch.device) -> Stage:
-    """The alternation of clustering and cluster contrast, to the run's end (TransReID-SSL, section 4.4).
+@dataclass(frozen=True, kw_only=True)
+class ClusterStage(Stage):
+    """Pseudo-labels from clustering, cluster contrast as the loss (TransReID-SSL, section 4.4).
 
-    Args:
-        train: Images; their identities are not looked at.
-        config: All settings.
-        device: Where the memory bank lies.
+    An epoch without clusters contrasts images in the batch (SimCLR) instead.
     """
 
-    def contrast(extract: FeatureSource, labels: EpochLabels) -> Criterion:
-        if labels.kind == "clusters":
-            return ClusterContrast(extract(), labels, config.memory, device)
-        return BatchContrast(config.warmup.temperature)
+    labeler: PseudoLabeler
+    memory: MemoryConfig
+    temperature: float
+    """Of the contrast in the batch."""
+    device: torch.device
+    """Where the memory is kept."""
 
-    label = PseudoLabeler(config.clustering)
-    return Stage(config.training.epochs, train, label, contrast, Learning.of(config))
+    @property
+    def needs_features(self) -> bool:
+        """Clusters and their centroids come from features."""
+        return True
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Cluster the features."""
+        assert features is not None
+        return self.labeler(features, number)
+
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
+        """Create the memory of the clusters' centroids."""
+        if labels.kind != "clusters":
+            return BatchContrast(self.temperature)
+        return ClusterContrast(features, labels, self.memory, self.device, state)
 
 
-def identity_stage(
-    train: ImageSet, config: RunConfig, *, last_epoch: int, feature_dim: int, device: torch.device
-) -> Stage:
-    """Training on known identities, as supervised training and the first stage of UDA do it (BoT, CVPRW 2019).
+def cluster_fields(trainer: "Trainer") -> dict[str, Any]:
+    """Fields of a `ClusterStage`, but for its images, that lasts to the run's end."""
+    config, device = trainer.config, trainer.fabric.device
+    return {
+        "last_epoch": config.training.epochs,
+        "learning": Learning.of(config),
+        "labeler": PseudoLabeler(config.clustering, device=str(device), group=trainer.group),
+        "memory": config.memory,
+        "temperature": config.warmup.temperature,
+        "device": device,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceStage(Stage):
+    """Every image a class by itself, contrasted in the batch (SimCLR, arXiv 2002.05709)."""
+
+    temperature: float
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Number the images."""
+        return instances(len(self.images.split))
+
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
+        """Contrast images in the batch."""
+        return BatchContrast(self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityStage(Stage):
+    """Training on known identities, as supervised training and the first stage of UDA do it (BoT, CVPRW 2019)."""
+
+    identities: EpochLabels
+    classify: IdentityLoss | None
+    """Classification; None: cluster contrast with identities as clusters."""
+    memory: MemoryConfig
+    device: torch.device
+    triplet: float = 0.0
+    """Weight of the batch-hard triplet loss that is added."""
+    margin: float | None = None
+    """Of the triplet loss; None is the soft margin."""
+
+    @property
+    def needs_features(self) -> bool:
+        """Centroids come from features, a classifier does not."""
+        return self.classify is None
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Return the identities."""
+        return self.identities
+
+    def criterion(self, features: Features | None, labels: EpochLabels, state: State | None = None) -> Criterion:
+        """Combine classification or cluster contrast with the triplet loss."""
+        chosen = self.classify or ClusterContrast(features, labels, self.memory, self.device, state)
+        return WithTriplet(chosen, self.triplet, self.margin) if self.triplet else chosen
+
+
+def identity_stage(images: ImageSet, trainer: "Trainer", *, last_epoch: int) -> IdentityStage:
+    """Create the stage of the section `supervised`.
 
     Args:
-        train: Labelled images; those of unknown identity are left out.
-        config: Its `supervised` settings decide, and `augmentation` but for the erasing's fill.
+        images: Labelled images; those of unknown identity are left out.
+        trainer: Its `supervised` settings decide, and `augmentation` but for the erasing's fill.
         last_epoch: The stage's last epoch.
-        feature_dim: Size D of the features.
-        device: Where a memory bank lies.
 
     Raises:
         DataError: No identity is known.
     """
-    settings = config.supervised
-    identities = ground_truth(train.split.identities)
-    head: nn.Linear | None = None
-    if settings.criterion == "identities":
-        head = create_classifier(feature_dim, identities.clusters)
-        fixed: Criterion = IdentityLoss(head, settings.label_smoothing)
-
-    def criterion(extract: FeatureSource, labels: EpochLabels) -> Criterion:
-        chosen = fixed if head is not None else ClusterContrast(extract(), labels, config.memory, device)
-        return WithTriplet(chosen, settings.triplet, settings.margin) if settings.triplet else chosen
-
-    learning = Learning(
-        settings.iterations or max(1, len(train.split) // settings.batch_size),
-        settings.batch_size,
-        settings.instances,
-        settings.optimizer,
-        settings.schedule,
-        config.augmentation.model_copy(update={"erasing_fill": settings.erasing_fill}),
+    config, settings = trainer.config, trainer.config.supervised
+    identities = ground_truth(images.split.identities)
+    classify = settings.criterion == "identities"
+    head = create_classifier(trainer.model.feature_dim, identities.clusters) if classify else None
+    learning = replace(
+        Learning.of(config),
+        iterations=settings.iterations or max(1, len(images.split) // settings.batch_size),
+        batch_size=settings.batch_size,
+        instances=settings.instances,
+        optimizer=settings.optimizer,
+        schedule=settings.schedule,
+        augmentation=config.augmentation.model_copy(update={"erasing_fill": settings.erasing_fill}),
     )
-    return Stage(
-        last_epoch,
-        train,
-        label=lambda extract, epoch: identities,
-        criterion=criterion,
+    return IdentityStage(
+        last_epoch=last_epoch,
+        images=images,
         learning=learning,
         head=head,
-        retrieval="before_neck" if settings.criterion == "identities" else "after_neck",
+        retrieval="before_neck" if classify else "after_neck",
+        identities=identities,
+        classify=None if head is None else IdentityLoss(head, settings.label_smoothing),
+        memory=config.memory,
+        device=trainer.fabric.device,
+        triplet=settings.triplet,
+        margin=settings.margin,
     )

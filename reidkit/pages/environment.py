@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -12,8 +12,40 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reidkit.__about__ import __version__
+from reidkit.errors import DataError
+from reidkit.pages.charts import Figure
+from reidkit.storage import atomic_write, check_writable
 
-__all__ = ["write_page"]
+__all__ = ["check_page", "write_figures", "write_page"]
+
+
+def check_page(path: Path) -> None:
+    """Check that a page can be written to a path, before the work that it shows is done.
+
+    Raises:
+        DataError: The suffix is not .html, or the file cannot be written.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"{path} is no name for a plot, which is an HTML page; name a file such as {path.stem}.html")
+    check_writable(path)
+
+
+def write_figures(path: Path, title: str, text: str, figures: Sequence[Figure]) -> None:
+    """Write a self-contained page of charts, each value in a tooltip.
+
+    Args:
+        path: The page, .html; an older one there is replaced in one step.
+        title: Heading.
+        text: Explanation below the heading, empty for none.
+        figures: The charts.
+
+    Raises:
+        DataError: The suffix is not .html, or the file cannot be written.
+        RunError: The disk is full.
+    """
+    check_page(path)
+    content = {"title": title, "text": text, "figures": figures}
+    write_page(path, "reidkit.pages", "figures.html.j2", content)
 
 
 def write_page(path: Path, package: str, template: str, content: Mapping[str, Any]) -> None:
@@ -24,8 +56,6 @@ def write_page(path: Path, package: str, template: str, content: Mapping[str, An
     Raises:
         RunError: The file cannot be written.
     """
-    from reidkit.storage import atomic_write  # the loop's room loads torch
-
     script = resources.files("reidkit.pages").joinpath("hover.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader("reidkit.pages", "")]),

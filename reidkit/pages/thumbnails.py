@@ -1,6 +1,7 @@
-"""Pictures small enough to lie inside the page."""
+"""Small pictures inside the page."""
 
 import base64
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["Album", "Thumbnail", "data_uri", "open_picture"]
 
 _BOX = (80, 136)
-"""Most width and height of a thumbnail in pixels; the page shows it at about half of that, sharp on dense screens."""
 _QUALITY = 72
 
 
@@ -22,31 +22,49 @@ class Thumbnail(NamedTuple):
     name: str
     """File name of the image."""
     source: str
-    """JPEG as a data URI; empty if the image is gone or unreadable."""
+    """JPEG as a data URI; empty if it cannot be shown."""
     problem: str
     """Why there is no picture, otherwise empty."""
 
 
 class Album:
-    """The thumbnails of a page: every image is read once, however often it is shown."""
+    """The thumbnails of a page: every image is read once, however often it is shown.
 
-    def __init__(self) -> None:
-        self._made: dict[str, Thumbnail] = {}
+    Args:
+        quality: JPEG quality, 1 to 95.
+        budget: Most characters of all pictures together; those that come later are left out.
+    """
 
-    def add(self, path: Path | str) -> Thumbnail:
-        """The thumbnail of an image; one that cannot be shown says why."""
-        name = str(path)
-        if name not in self._made:
-            self._made[name] = _make(Path(path))
-        return self._made[name]
+    def __init__(self, quality: int = _QUALITY, budget: float = math.inf) -> None:
+        self._quality, self._left = quality, budget
+        self._made: dict[tuple[str, tuple[int, int]], Thumbnail] = {}
+
+    def add(self, path: Path | str, box: tuple[int, int] = _BOX) -> Thumbnail:
+        """Return the thumbnail of an image, or one that says why it cannot be shown.
+
+        Args:
+            path: The image.
+            box: Largest width and height in pixels; pages show it at half of that, sharp on dense screens.
+        """
+        key = str(path), box
+        if not self.full and key not in self._made:
+            self._made[key] = _make(Path(path), box, self._quality)
+        thumbnail = self._made.get(key, Thumbnail(Path(path).name, "", "left out"))
+        self._left -= len(thumbnail.source)
+        return thumbnail._replace(source="", problem="left out") if self.full else thumbnail
 
     def add_all(self, paths: Sequence[Path | str]) -> list[Thumbnail]:
-        """The thumbnails of several images."""
+        """Return the thumbnails of several images."""
         return [self.add(path) for path in paths]
 
     @property
+    def full(self) -> bool:
+        """Whether pictures were left out because the budget is spent."""
+        return self._left < 0
+
+    @property
     def absent(self) -> str:
-        """Says which pictures are missing, empty if none is."""
+        """How many pictures are missing and why, as a sentence; empty if none is."""
         missing = [thumbnail for thumbnail in self._made.values() if thumbnail.problem]
         if not missing:
             return ""
@@ -62,16 +80,11 @@ class Album:
 
 
 def open_picture(path: Path, box: tuple[int, int]) -> "Picture | str":
-    """One image as RGB, shrunk to fit the box (width, height); or `gone` or `unreadable`."""
-    from PIL import Image
-
-    from reidkit.datasets import (
-        IMAGE_FORMATS,  # the room loads torch
-        open_entry,
-    )
+    """Open an image as RGB, shrunk to fit the box (width, height); or return `gone` or `unreadable`."""
+    from reidkit.datasets import open_image  # loads torch
 
     try:
-        with open_entry(path) as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+        with open_image(path) as image:
             # JPEG decoders shrink by powers of two for free.
             image.draft("RGB", (2 * box[0], 2 * box[1]))
             picture = image.convert("RGB")
@@ -85,14 +98,14 @@ def open_picture(path: Path, box: tuple[int, int]) -> "Picture | str":
 
 
 def data_uri(picture: "Picture", quality: int = _QUALITY) -> str:
-    """A picture as a JPEG inside the page."""
+    """Encode a picture as a JPEG inside the page."""
     encoded = BytesIO()
     picture.save(encoded, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
 
 
-def _make(path: Path) -> Thumbnail:
-    picture = open_picture(path, _BOX)
+def _make(path: Path, box: tuple[int, int], quality: int) -> Thumbnail:
+    picture = open_picture(path, box)
     if isinstance(picture, str):
         return Thumbnail(path.name, "", picture)
-    return Thumbnail(path.name, data_uri(picture), "")
+    return Thumbnail(path.name, data_uri(picture, quality), "")

@@ -3,8 +3,8 @@
 from reidkit.pretrain.distillation import Distillation, Projections, Rates, StudentAndTeacher
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
 from reidkit.pretrain.lists import apply_list, data_folder, read_list, relative_names, write_list
-from reidkit.pretrain.schedules import cosine_schedule, learning_rate
 from reidkit.pretrain.selection import Selection, rank_images, score_images, select_images
+from reidkit.pretrain.selection_plots import describe_selection, write_selection_plots
 from reidkit.pretrain.training import pretrain_stage, train_pretrain
 
 __all__ = [
@@ -16,10 +16,9 @@ __all__ = [
     "StudentAndTeacher",
     "apply_list",
     "clip_gradients",
-    "cosine_schedule",
     "data_folder",
+    "describe_selection",
     "freeze_last",
-    "learning_rate",
     "pretrain_stage",
     "rank_images",
     "read_list",
@@ -28,4 +27,5 @@ __all__ = [
     "select_images",
     "train_pretrain",
     "write_list",
+    "write_selection_plots",
 ]

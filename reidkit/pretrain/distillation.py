@@ -3,8 +3,8 @@
 import copy
 import logging
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +12,23 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from reidkit.backbones import EmbeddingModel, embed_views
-from reidkit.loop import DECAYED
+from reidkit.distributed import ALONE, ProcessGroup
+from reidkit.loop import DECAYED, StepHook, cosine_schedule
 from reidkit.memory import DinoLoss
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
-from reidkit.pretrain.schedules import cosine_schedule, learning_rate
 from reidkit.runs import PretrainConfig
 
 __all__ = ["Distillation", "Projections", "Rates", "StudentAndTeacher"]
 
 logger = logging.getLogger(__name__)
 
-_WATCHED = 10  # every so many steps of an epoch, the first one included, the outputs are looked at
+_WATCHED = 10  # steps of an epoch between looks at the outputs, the first step included
+_REFERENCE_BATCH = 256  # the learning rate grows with the batch (DINO, section 3.2)
 _UNIFORM, _PEAKED, _FLAT = 0.995, 0.01, 1.5
 
 
 class Projections(NamedTuple):
-    """What the heads make of a batch of B images."""
+    """Outputs of the heads for a batch of B images."""
 
     student: Tensor
     """(V * B, O) of all views, view by view, the two global ones first."""
@@ -42,8 +43,8 @@ class StudentAndTeacher(nn.Module):
 
     Args:
         student: What learns.
-        teacher: What follows, and is kept; of the same parts as the student. Not part of this module's state: whoever
-            saves the teacher saves it once.
+        teacher: The moving average, of the same parts as the student. It is no part of this module's state: it is
+            saved once, as the model of the run.
         config: Size of the heads, temperatures, and whether they see the feature after the neck.
     """
 
@@ -73,7 +74,7 @@ class StudentAndTeacher(nn.Module):
 
     @property
     def teacher(self) -> EmbeddingModel:
-        """What is kept in the end."""
+        """The moving average, which is saved."""
         return self._teacher[0]
 
     def forward(self, views: tuple[Tensor, Tensor], cameras: Tensor | None = None) -> Projections:
@@ -81,7 +82,7 @@ class StudentAndTeacher(nn.Module):
 
         Args:
             views: Global (2, B, 3, H, W) and local (V - 2, B, 3, h, w) views, normalised.
-            cameras: Not looked at: a view does not tell the camera.
+            cameras: Ignored: views do not depend on the camera.
         """
         large, small = (view.flatten(0, 1) for view in views)
         with torch.no_grad():
@@ -122,14 +123,8 @@ class Rates:
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0 over the whole run."""
         config = self._config
-        return learning_rate(
-            step,
-            self._steps,
-            base=config.learning_rate,
-            batch_size=self._batch_size,
-            end=config.end_learning_rate,
-            warmup=self._warmup,
-        )
+        start = config.learning_rate * self._batch_size / _REFERENCE_BATCH
+        return cosine_schedule(step, self._steps, start=start, end=config.end_learning_rate, warmup=self._warmup)
 
     def weight_decay(self, step: int) -> float:
         """The weight decay of a step."""
@@ -140,15 +135,15 @@ class Rates:
         return cosine_schedule(step, self._steps, start=self._config.teacher_momentum, end=1.0)
 
 
-class Distillation:
-    """The criterion of self-distillation, and what surrounds its steps; the loop's `Criterion` and `Steering`.
+class Distillation(StepHook):
+    """The loss of self-distillation and the hook of its steps: the loop's `Criterion` and `StepHook`.
 
     Args:
         pair: Student and teacher.
         rates: Rates of every step.
         config: Largest gradient, frozen epochs.
         iterations: Steps of an epoch.
-        total: The sum of a tensor over processes.
+        group: Processes of the run.
     """
 
     def __init__(
@@ -157,10 +152,10 @@ class Distillation:
         rates: Rates,
         config: PretrainConfig,
         iterations: int,
-        total: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        group: ProcessGroup = ALONE,
     ) -> None:
-        self._total = total
-        self._pair, self._rates, self._config, self._iterations = pair, rates, config, iterations
+        self.pair = pair
+        self._rates, self._config, self._iterations, self._group = rates, config, iterations, group
         self._epoch = self._step = 0
         self._means: list[Tensor] = []
         self._watched: list[tuple[float, float, float]] = []
@@ -170,7 +165,7 @@ class Distillation:
         self._epoch, self._watched = epoch, []
         return self
 
-    def begin(self, optimizer: Optimizer, step: int) -> None:
+    def before_step(self, optimizer: Optimizer, step: int) -> None:
         """Set the rates of a step, counted from 1 in the epoch."""
         self._step, self._means = (self._epoch - 1) * self._iterations + step - 1, []
         for group in optimizer.param_groups:
@@ -178,39 +173,39 @@ class Distillation:
             if group.get(DECAYED, True):
                 group["weight_decay"] = self._rates.weight_decay(self._step)
 
-    def clip(self) -> None:
-        """Shorten long gradients, and keep the last layer still while it is frozen."""
-        clip_gradients(self._pair.parameters(), self._config.clip)
-        freeze_last(self._pair.student_head, self._epoch - 1, epochs=self._config.frozen_epochs)
+    def before_update(self) -> None:
+        """Shorten long gradients, and leave the last layer unchanged while it is frozen."""
+        clip_gradients(self.pair.parameters(), self._config.clip)
+        freeze_last(self.pair.student_head, self._epoch - 1, epochs=self._config.frozen_epochs)
 
     def __call__(self, outputs: Projections, labels: Tensor, /) -> Tensor:
         """The mean loss over images and pairs of views; no labels are looked at."""
-        loss = self._pair.loss
+        loss = self.pair.loss
         rows = outputs.teacher.detach().float()
-        sums = self._total(torch.cat([rows.sum(0), rows.new_tensor([len(rows)])]))
+        sums = self._group.all_reduce(torch.cat([rows.sum(0), rows.new_tensor([len(rows)])]))
         self._means.append(sums[:-1] / sums[-1])
-        if not self._pair.started:
+        if not self.pair.started:
             loss.centre.copy_(self._means[0])
-            self._pair.started.fill_(True)
+            self.pair.started.fill_(True)
         value: Tensor = loss(outputs.student, outputs.teacher)
         return value
 
     def update(self, outputs: Projections, labels: Tensor, /) -> None:
         """Move the centre, by all parts of the batch, and the teacher."""
-        self._pair.loss.update(torch.stack(self._means).mean(0, keepdim=True))
-        self._pair.follow(self._rates.momentum(self._step))
+        self.pair.loss.update(torch.stack(self._means).mean(0, keepdim=True))
+        self.pair.follow(self._rates.momentum(self._step))
         if (self._step - (self._epoch - 1) * self._iterations) % _WATCHED == 0:
             self._watched.append(self._look(outputs))
 
     def state_dict(self) -> dict[str, list[tuple[float, float, float]]]:
-        """What was seen of the epoch; all else is part of the student and the teacher."""
+        """Return what was measured in the epoch; all else is part of student and teacher."""
         return {"watched": self._watched}
 
-    def load_state_dict(self, state: dict[str, list[tuple[float, float, float]]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it over, after `of_epoch`."""
         self._watched = list(state["watched"])
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Signs of collapse, means over the epoch; a warning where they say that there is one."""
         if not self._watched:
             return {}
@@ -233,7 +228,7 @@ class Distillation:
             Mean entropy of its distributions over the largest possible one; effective rank of the features (the
             exponential of the entropy of their squared singular values); root mean square distance from their mean.
         """
-        probabilities = self._pair.loss.probabilities(outputs.teacher)
+        probabilities = self.pair.loss.probabilities(outputs.teacher)
         entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum(1).mean()
         units = functional.normalize(outputs.features.float(), dim=1)
         centred = units - units.mean(0)

@@ -1,12 +1,11 @@
 """Choosing images to pre-train on by the catastrophic forgetting score (CFS; TransReID-SSL, arXiv 2111.12084).
 
-A large unlabelled set holds much that is far from the images a model will be used on. A model that was pre-trained on
-the set and then fine-tuned on re-identification forgets what it does not need there: the feature of an image near that
-domain hardly changes, that of a foreign one does.
+A large unlabelled set holds many images that are far from those a model will be used on. A model that was pre-trained
+on the set and then fine-tuned on re-identification forgets what it does not need there: the feature of an image near
+that domain hardly changes, that of a foreign one does.
 """
 
 import hashlib
-import json
 import logging
 import math
 import shutil
@@ -19,34 +18,32 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from reidkit.datasets import DecodedImages, decode_images, normalise
+from reidkit.datasets import DecodedImages, decode_images, normalise, unreadable_warnings
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.loop import Progress, TrainedModel, finish_together, place
 from reidkit.pretrain.lists import read_scores, write_list, write_scores
-from reidkit.storage import atomic_write, open_file, read_file
+from reidkit.storage import WorkFolder
 
 __all__ = ["CHUNK", "Direction", "Selection", "rank_images", "score_images", "select_images"]
 
 logger = logging.getLogger(__name__)
 
 Direction = Literal["high", "low"]
-"""Which scores are best. The paper's description says that little forgotten, a high score, is close to the target."""
+"""The scores that are best. By the paper, little forgotten, a high score, is close to the target."""
 
 Scores = NDArray[np.float32]
 
 CHUNK = 4096
-"""Most images that are read, scored and noted at a time."""
-
-_NAMED = 5  # unreadable files named one by one before the rest is counted
+"""Most images that are read, scored and stored at a time."""
 
 
 class Selection(NamedTuple):
-    """Ranked images."""
+    """Ranked images, and how many of them are kept."""
 
     names: Sequence[str]
     """N names."""
@@ -55,7 +52,7 @@ class Selection(NamedTuple):
     order: NDArray[np.int64]
     """(N,) numbers of the images, best first, unreadable ones last; ties by name."""
     kept: int
-    """How many are kept, the first of `order`."""
+    """Images that are kept, the first of `order`."""
 
     @property
     def kept_names(self) -> list[str]:
@@ -73,7 +70,7 @@ class Selection(NamedTuple):
         return float(self.scores[self.order[self.kept - 1]])
 
 
-def select_images(
+def select_images(  # noqa: PLR0913
     fabric: Fabric,
     pretrained: TrainedModel,
     finetuned: TrainedModel,
@@ -89,12 +86,12 @@ def select_images(
 ) -> Selection:
     """Score images, rank them, and write the list of the best and a table of all scores.
 
-    What a stopped command has scored is taken from the work folder beside the list, and what a finished one has from
-    its table, if models, images, size and precision are the same. Where `torch.distributed` is initialised, every
-    process must call this and see the same files; they share the images, and the first writes.
+    Scores of a stopped command are taken from the work folder beside the list, those of a finished one from its table,
+    if models, images, size and precision are the same. With several processes every one must call this and see the same
+    files; they share the images, and the first writes.
 
     Args:
-        fabric: Device and precision.
+        fabric: Device, precision and processes.
         pretrained: theta_s, the model pre-trained on the large set.
         finetuned: theta_t, the same fine-tuned on re-identification.
         root: The data's folder.
@@ -104,7 +101,7 @@ def select_images(
         keep: A share in (0, 1] of the readable images, rounded up, or a number of them above 1.
         direction: `high` keeps the highest scores, `low` the lowest.
         chunk: Most images in memory at a time; twice as many while the next are read.
-        progress: Told of the images done.
+        progress: Gets the number of images done.
 
     Raises:
         CheckpointError: The models do not go together, or compute no finite features.
@@ -113,31 +110,37 @@ def select_images(
         RunError: The work folder is of other inputs, or a file cannot be written.
     """
     _kept_count(keep, len(names))
+    _check_pair(pretrained, finetuned)
+    group = ProcessGroup.of_fabric(fabric)
+
+    # Scores that earlier commands have left
     inputs = _describe_inputs(fabric, pretrained, finetuned, root, names, chunk)
     known = read_scores(table, inputs)
     if known is not None and len(known) != len(names):  # a damaged table is no help
         known = None
-    work = listing.with_name(f"{listing.name}.work")
-    scores = score_images(
-        fabric, pretrained, finetuned, root, names, work, inputs, known=known, chunk=chunk, progress=progress
-    )
+    work = WorkFolder(listing.with_name(f"{listing.name}.work"), ())
+    _begin_work(work, inputs, group)
+
+    # The other scores
+    scores = score_images(fabric, pretrained, finetuned, root, names, work, known=known, chunk=chunk, progress=progress)
+
+    # The list and the table
     selection = rank_images(names, scores, keep=keep, direction=direction)
-    if _this_process()[0] == 0:
+    if group.is_main:
         _warn_of_unreadable(selection)
         write_list(listing, selection.kept_names)
         write_scores(table, names, scores, selection.order, selection.kept, inputs)
-        shutil.rmtree(work)
+        shutil.rmtree(work.path)
     return selection
 
 
-def score_images(
+def score_images(  # noqa: PLR0913
     fabric: Fabric,
     pretrained: TrainedModel,
     finetuned: TrainedModel,
     root: Path,
     names: Sequence[str],
-    work: Path,
-    inputs: dict[str, Any],
+    work: WorkFolder,
     *,
     known: Scores | None = None,
     chunk: int = CHUNK,
@@ -146,58 +149,62 @@ def score_images(
     """Cosine of each image's features before the neck in two models, c(x) = cos(theta_s(x), theta_t(x)).
 
     Both models are put on the device and into evaluation mode; nothing is augmented, and each image is read once, at
-    the fine-tuned model's size. Every finished chunk is noted in the work folder. The process of rank r among W takes
-    the chunks r, r + W, ...
+    the fine-tuned model's size. Every finished chunk is a block of the work folder. Rank r of W processes scores the
+    chunks r, r + W, ...
 
     Args:
-        fabric: Device and precision.
+        fabric: Device, precision and processes.
         pretrained: theta_s; its own mean and standard deviation prepare its images.
         finetuned: theta_t, likewise.
         root: The data's folder.
         names: N names relative to it.
-        work: Folder of the finished chunks; made if it is not there.
-        inputs: What the scores depend on: a work folder of others is refused.
+        work: Finished chunks; begun by the caller.
         known: (N,) scores of the same inputs; only chunks with a NaN among them are scored.
         chunk: Most images in memory at a time; twice as many while the next are read.
-        progress: Told of the images done.
+        progress: Gets the number of images done.
 
     Returns:
         (N,) cosines in every process, NaN where the image is unreadable.
 
     Raises:
         CheckpointError: The models do not go together, or compute no finite features.
-        RunError: The work folder is of other inputs, or a file cannot be written.
+        DataError: A block of the work folder is damaged.
+        RunError: A file cannot be written.
     """
     size = _check_pair(pretrained, finetuned)
     progress = progress or Progress()
-    rank, processes = _this_process()
-    _begin_work(work, inputs, rank)
+    group = ProcessGroup.of_fabric(fabric)
+    work.load()
+    group.barrier()  # none is written before all have looked
     bounds = _bounds(len(names), chunk)
-    files = [work / f"{number:06d}.npy" for number in range(len(bounds))]
     own = [
-        (file, bound)
-        for file, bound in list(zip(files, bounds, strict=True))[rank::processes]
-        if not file.exists() and (known is None or np.isnan(known[slice(*bound)]).any())
+        (number, (start, stop))
+        for number, (start, stop) in list(enumerate(bounds))[group.rank :: group.size]
+        if number not in work.blocks and (known is None or np.isnan(known[start:stop]).any())
     ]
+
+    # Scores of this process's chunks
     for trained in (pretrained, finetuned):
         place(fabric, trained.model)
         trained.model.eval()
     progress.begin("score", sum(stop - start for _, (start, stop) in own))
     done = 0
-    for (file, (start, stop)), images in _read_ahead(root, names, size, own):
+    for (number, (start, stop)), images in _read_ahead(root, names, size, own):
         cosines = _cosines(fabric, (pretrained, finetuned), images.pixels)
         cosines[~images.readable] = np.nan
         _check_finite(cosines, images.readable, names[start:stop])
-        with atomic_write(file) as opened:
-            np.save(opened, cosines)
+        work.add(cosines, {}, number=number)
         done += stop - start
         progress.advance(done)
-    _wait()
+
+    # Scores of all
+    group.barrier()
+    work.load()
     scores = np.full(len(names), np.nan, dtype=np.float32) if known is None else known.copy()
-    for file, bound in zip(files, bounds, strict=True):
-        if known is None or file.exists():
-            scores[slice(*bound)] = _read_chunk(file, bound[1] - bound[0])
-    _wait()  # the first process removes the files
+    for number, (start, stop) in enumerate(bounds):
+        if known is None or number in work.blocks:
+            scores[start:stop] = work.rows(number, stop - start)
+    group.barrier()  # the first process removes the files
     finish_together()
     return scores
 
@@ -227,7 +234,7 @@ def rank_images(names: Sequence[str], scores: Scores, *, keep: float, direction:
 
 
 def _kept_count(keep: float, images: int) -> int:
-    """How many of the images are kept. A share rounds up, which gives both published subsets of LUPerson."""
+    """Count the images to keep. A share rounds up, which gives both published subsets of LUPerson."""
     if 0 < keep <= 1:
         # The share as it was typed: 0.07 of 100 is 7, but 0.07 * 100 is a little more.
         return math.ceil(Fraction(str(keep)) * images)
@@ -261,7 +268,7 @@ def _describe_inputs(
     names: Sequence[str],
     chunk: int,
 ) -> dict[str, Any]:
-    """What scores depend on, in words that a message can name."""
+    """Everything that scores depend on, under names for messages."""
     listed = hashlib.sha256()
     for name in names:
         listed.update(name.encode() + b"\0")
@@ -279,59 +286,33 @@ def _describe_inputs(
     return described
 
 
-def _begin_work(work: Path, inputs: dict[str, Any], rank: int) -> None:
+def _begin_work(work: WorkFolder, inputs: dict[str, Any], group: ProcessGroup) -> None:
     """Make the work folder, or make sure that the one that is there is of the same inputs."""
-    file = work / "inputs.json"
-    if rank == 0 and not file.exists():
-        try:
-            work.mkdir(exist_ok=True)
-        except OSError as error:
-            raise RunError(f"the work folder {work} cannot be made ({error.strerror}); write elsewhere") from error
-        with atomic_write(file) as opened:
-            opened.write(json.dumps(inputs).encode())
-    _wait()
-    try:
-        found = dict(json.loads(read_file(file)))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(f"{file} is damaged ({error}); remove the folder {work} to start anew") from error
-    different = [what for what, value in inputs.items() if found.get(what) != value]
+    if group.is_main and work.read_key() is None:
+        work.begin(inputs)
+    group.barrier()
+    found = work.read_key() or {}
+    different = [name for name, value in inputs.items() if found.get(name) != value]
     if different:
         raise RunError(
-            f"{work} holds scores of a stopped selection with another {' and another '.join(different)}; repeat that "
-            "command to go on with it, remove the folder to start anew, or write to another file"
+            f"{work.path} holds scores of a stopped selection with another {' and another '.join(different)}; repeat "
+            "that command to go on with it, remove the folder to start from the beginning, or write to another file"
         )
-
-
-def _read_chunk(file: Path, count: int) -> Scores:
-    """The (count,) scores of a finished chunk."""
-    try:
-        with open_file(file) as opened:
-            scores: Scores = np.lib.format.read_array(opened, allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # damaged files raise many kinds
-        raise RunError(f"{file} is damaged ({error}); remove it, and type the same again") from error
-    if scores.shape != (count,) or scores.dtype != np.float32:
-        raise RunError(
-            f"{file} is damaged (it holds {scores.dtype} of shape {scores.shape} in place of {count:,} scores); remove "
-            "it, and type the same again"
-        )
-    return scores
 
 
 def _bounds(count: int, chunk: int) -> list[tuple[int, int]]:
-    """First image and the one after the last of every chunk; no chunk is much smaller than the others."""
+    """First image, and the one after the last, of every chunk; sizes differ by at most 1."""
     chunks = -(-count // chunk)
     return list(pairwise(count * number // chunks for number in range(chunks + 1)))
 
 
-Chunk = tuple[Path, tuple[int, int]]
+Chunk = tuple[int, tuple[int, int]]
 
 
 def _read_ahead(
     root: Path, names: Sequence[str], size: tuple[int, int], chunks: Sequence[Chunk]
 ) -> Iterator[tuple[Chunk, DecodedImages]]:
-    """The images of every chunk; the next chunk is read while the caller works on one."""
+    """Read the images of every chunk; the next chunk is read while the caller works on one."""
     with ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(_read, root, names[slice(*bound)], size) for _, bound in chunks[:1]]
         for number, chunk in enumerate(chunks, start=1):
@@ -343,10 +324,10 @@ def _read_ahead(
 
 
 def _read(root: Path, names: Sequence[str], size: tuple[int, int]) -> DecodedImages:
-    """Images at the model's size (H, W)."""
+    """Read images at the model's size (H, W)."""
     try:
         return decode_images([root / name for name in names], size)
-    except DataError as error:  # not one is readable, which is no reason to stop before the other chunks
+    except DataError as error:  # none is readable; those of other chunks may be
         nothing = np.zeros((len(names), 3, *size), dtype=np.uint8)
         return DecodedImages(nothing, np.zeros(len(names), dtype=np.bool_), (str(error),))
 
@@ -374,27 +355,7 @@ def _check_finite(cosines: Scores, readable: NDArray[np.bool_], names: Sequence[
         )
 
 
-def _this_process() -> tuple[int, int]:
-    """Rank and number of the processes that share the work."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def _wait() -> None:
-    """Wait until every process has come as far."""
-    if _this_process()[1] > 1:
-        dist.barrier()
-
-
 def _warn_of_unreadable(selection: Selection) -> None:
-    names = selection.unreadable
-    if names:
-        rest = len(names) - _NAMED
-        logger.warning(
-            "%d of %d images are unreadable, have no score and are not kept: %s%s",
-            len(names),
-            len(selection.names),
-            ", ".join(names[:_NAMED]),
-            f" and {rest} more, see the table of scores" if rest > 0 else "",
-        )
+    images = f"{len(selection.names):,} images"
+    for warning in unreadable_warnings(selection.unreadable, images, " (they have no score)"):
+        logger.warning("%s", warning)

@@ -1,35 +1,42 @@
 """Pre-training: the loop with every image as its own teacher (DINO; TransReID-SSL, section 3.2)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import apply_crops, draw_crops
-from reidkit.distributed import ProcessGroup
+from reidkit.datasets import CropConfig, apply_crops, draw_crops
 from reidkit.errors import ConfigError
 from reidkit.loop import (
+    Augment,
     Benchmark,
+    Criterion,
+    EpochLabels,
+    Features,
     ImageSet,
     Learning,
     Progress,
     Stage,
-    alternate,
+    StepHook,
+    Trainer,
     build_model,
+    class_batches,
     create_fabric,
     find_dataset,
     instances,
     join_images,
     read_benchmark,
     read_split,
+    train,
 )
 from reidkit.pretrain.distillation import Distillation, Rates, StudentAndTeacher
 from reidkit.pretrain.lists import apply_list, read_list
-from reidkit.runs import OptimizerConfig, Record, RunConfig, RunFolder
+from reidkit.runs import EpochRecord, OptimizerConfig, RunConfig, RunFolder
 
 __all__ = ["pretrain_stage", "train_pretrain"]
 
@@ -41,10 +48,10 @@ def train_pretrain(
     data_root: Path | None = None,
     progress: Progress | None = None,
     resume: bool = False,
-) -> list[Record]:
+) -> list[EpochRecord]:
     """Train on the images of `config.data.target` without labels, from random weights or those that the settings name.
 
-    What is kept is the teacher: checkpoints of the run give it to `--pretrained`.
+    The teacher is saved: `--pretrained` takes it from the run's checkpoints.
 
     Args:
         config: All settings.
@@ -64,12 +71,12 @@ def train_pretrain(
     student = build_model(config.backbone, config.seed)
     teacher = build_model(config.backbone.model_copy(update={"drop_path": 0.0, "pretrained": ""}), config.seed)
     images, benchmark = _read_data(config, data_root, progress)
-    stage = pretrain_stage(images, config, student, teacher, ProcessGroup.of_fabric(fabric).all_reduce)
-    return alternate(fabric, teacher, [stage], benchmark, run, config, progress, resume=resume)
+    trainer = Trainer(fabric, teacher, config, progress)
+    return train(trainer, [pretrain_stage(images, trainer, student)], benchmark, run, resume=resume)
 
 
 def _read_data(config: RunConfig, data_root: Path | None, progress: Progress) -> tuple[ImageSet, Benchmark]:
-    """What is trained on, and what the teacher is evaluated by.
+    """Read the images to train on, and the benchmark of the teacher.
 
     The images are those of the target and of further data sets, or those of them that a list names.
 
@@ -96,27 +103,65 @@ def _read_data(config: RunConfig, data_root: Path | None, progress: Progress) ->
     return functools.reduce(join_images, parts), Benchmark(read_benchmark(found[probe], config, progress))
 
 
-def pretrain_stage(
-    images: ImageSet,
-    config: RunConfig,
-    student: EmbeddingModel,
-    teacher: EmbeddingModel,
-    total: Callable[[Tensor], Tensor] = lambda tensor: tensor,
-) -> Stage:
-    """The only stage of a pre-training.
+@dataclass(frozen=True, kw_only=True)
+class PretrainStage(Stage):
+    """Self-distillation of every image (DINO): the head is student and teacher, the model is the teacher."""
+
+    distillation: Distillation
+    crops: CropConfig
+
+    @property
+    def network(self) -> StudentAndTeacher:
+        """Student and teacher."""
+        return self.distillation.pair
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Number the images; nothing is learned from the numbers."""
+        return instances(len(self.images.split))
+
+    def criterion(
+        self, features: Features | None, labels: EpochLabels, state: Mapping[str, Any] | None = None
+    ) -> Criterion:
+        """Return the distillation loss."""
+        return self.distillation
+
+    def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Draw every image once before any twice."""
+        domains = [(labels.labels, self.images.split.cameras)]
+        return class_batches(domains, self.learning, instances=1, number=number, rngs=[rng])
+
+    def augment(self, count: int, rng: np.random.Generator) -> Augment:
+        """Draw the global and local crops of a batch."""
+        size = (self.images.pixels.shape[2], self.images.pixels.shape[3])
+        large, small = draw_crops(count, size, rng, self.crops)
+        colours = {"mean": self.learning.mean, "std": self.learning.std}
+        return lambda pixels, rows: (
+            apply_crops(pixels, large.of(rows), **colours),
+            apply_crops(pixels, small.of(rows), **colours),
+        )
+
+    def step_hook(self, number: int) -> StepHook:
+        """Set the rates of every step, clip gradients, freeze the last layer at first."""
+        return self.distillation.of_epoch(number)
+
+    def metrics(self) -> dict[str, float]:
+        """Measure signs of collapse."""
+        return self.distillation.metrics()
+
+
+def pretrain_stage(images: ImageSet, trainer: Trainer, student: EmbeddingModel) -> PretrainStage:
+    """Create the only stage of a pre-training.
 
     Args:
         images: N images; nothing but their pixels is looked at.
-        config: All settings.
-        student: What learns.
-        teacher: What follows it and is kept.
-        total: The sum of a tensor over the processes of the run.
+        trainer: Its model is the teacher.
+        student: The model that learns.
 
     Raises:
         ConfigError: A batch has more images than there are, or does not divide into its parts.
     """
-    settings, batch_size = config.pretrain, config.sampler.batch_size
-    count = len(images.split)
+    config = trainer.config
+    settings, batch_size, count = config.pretrain, config.sampler.batch_size, len(images.split)
     if batch_size > count:
         raise ConfigError(
             f"sampler.batch_size={batch_size:,} is more than the {count:,} images; lower --batch-size or add images"
@@ -127,39 +172,26 @@ def pretrain_stage(
         )
     iterations = settings.iterations or count // batch_size
     rates = Rates(settings, epochs=config.training.epochs, iterations=iterations, batch_size=batch_size)
-    pair = StudentAndTeacher(student, teacher, settings)
-    distillation = Distillation(pair, rates, settings, iterations, total)
-    every_image = instances(count)
-
-    def views(
-        size: int, shape: tuple[int, int], rng: np.random.Generator
-    ) -> Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, Tensor]]:
-        large, small = draw_crops(size, shape, rng, config.crops)
-        look = {"mean": config.data.mean, "std": config.data.std}
-        return lambda pixels, rows: (
-            apply_crops(pixels, large.of(rows), **look),
-            apply_crops(pixels, small.of(rows), **look),
-        )
-
+    pair = StudentAndTeacher(student, trainer.model, settings)
     optimizer = OptimizerConfig(
         name="adamw",
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         decay_biases=False,
     )
-    learning = Learning(
-        iterations, batch_size, 1, optimizer, config.schedule, config.augmentation, parts=settings.parts
+    learning = replace(
+        Learning.of(config),
+        iterations=iterations,
+        instances=1,
+        optimizer=optimizer,
+        accumulation_steps=settings.parts,
     )
-    return Stage(
-        config.training.epochs,
-        images,
-        label=lambda extract, epoch: every_image,
-        criterion=lambda extract, labels: distillation,
+    return PretrainStage(
+        last_epoch=config.training.epochs,
+        images=images,
         learning=learning,
         head=pair,
         retrieval="after_neck" if settings.neck else "before_neck",
-        network=pair,
-        views=views,
-        steering=distillation.of_epoch,
-        figures=distillation.figures,
+        distillation=Distillation(pair, rates, settings, iterations, trainer.group),
+        crops=config.crops,
     )

@@ -1,4 +1,4 @@
-"""Where the class token of a ViT looks in its last block (Caron et al., "DINO", arXiv 2104.14294, figure 1)."""
+"""Attention of the class token in the last block of a ViT (Caron et al., "DINO", arXiv 2104.14294, figure 1)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from reidkit.errors import DataError, ReidkitError
 from reidkit.pages import Album, Thumbnail, data_uri, open_picture
 
 if TYPE_CHECKING:
-    from reidkit.datasets import Colour  # the room loads torch
+    from reidkit.datasets import Colour
 
 __all__ = ["AttentionMap", "attention_of", "make_attention_maps"]
 
 _IMAGES = 8
 _BOX = (96, 192)
 _DARKEST = 0.15
-"""Brightness of what gets no attention."""
+"""Brightness where there is no attention."""
 
 
 class AttentionMap(NamedTuple):
@@ -30,8 +30,8 @@ class AttentionMap(NamedTuple):
 
 
 def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> list[AttentionMap] | str:
-    """Attention of the run's best model on 8 images at even distances; in words, why there is none."""
-    from reidkit.backbones import is_own_vit  # torch
+    """Show the attention of the run's best model on 8 images at even distances; return in words why there is none."""
+    from reidkit.backbones import is_own_vit  # these load torch
     from reidkit.datasets import decode_images
     from reidkit.loop import load_model
 
@@ -60,7 +60,7 @@ def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> lis
 def attention_of(model: Any, pixels: NDArray[np.uint8], mean: "Colour", std: "Colour") -> NDArray[np.float32]:
     """Attention of the class token to the patches in the last block, the mean over its heads.
 
-    softmax(q k^T / sqrt(d)) is computed anew from what enters the block's attention, which itself never returns it.
+    softmax(q k^T / sqrt(d)) is computed from the input of the block's attention, which itself never returns it.
 
     Args:
         model: An `EmbeddingModel` around one of our ViTs.
@@ -69,7 +69,7 @@ def attention_of(model: Any, pixels: NDArray[np.uint8], mean: "Colour", std: "Co
         std: Of the normalisation.
 
     Returns:
-        (B, h, w) shares for the grid of patches; they sum to 1 less what the class token keeps for itself.
+        (B, h, w) shares for the grid of patches; they sum to 1 less the share of the class token.
     """
     import torch
 

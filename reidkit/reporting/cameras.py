@@ -1,11 +1,11 @@
-"""Which cameras meet in the clusters: re-identification has to join what different cameras saw."""
+"""Pairs of cameras in the clusters: re-identification joins the images of different cameras."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.reporting.training_features import Integers
+from reidkit.reporting.run import Integers
 from reidkit.reporting.wording import percent
 
 __all__ = ["CameraTable", "camera_confusion"]
@@ -25,7 +25,7 @@ class CameraTable(NamedTuple):
 
 
 def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
-    """Count pairs of images in one cluster by their cameras; in words, why it cannot be had.
+    """Count pairs of images in one cluster by their cameras; return in words why it cannot be.
 
     Args:
         labels: (N,) clusters, -1 is noise.

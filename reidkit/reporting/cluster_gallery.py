@@ -1,22 +1,13 @@
-"""Pictures of clusters: the largest, and those that deserve a doubt."""
+"""Pictures of clusters: the largest, and those that need a check."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidkit.pages import Album, Thumbnail
-from reidkit.reporting.groups import (
-    Clusters,
-    MergeSuspect,
-    SplitSuspect,
-    camera_entropy,
-    suspected_merges,
-    suspected_splits,
-)
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import Integers, Known
+from reidkit.reporting.cluster_suspects import Clusters, Suspect, camera_entropy, suspected_merges, suspected_splits
+from reidkit.reporting.run import Clustering, Integers, TrainingFeatures
 from reidkit.reporting.wording import count
 
 __all__ = ["Group", "Tile", "make_groups", "make_largest", "make_noise"]
@@ -31,13 +22,13 @@ _PER_HALF = 6
 
 
 class Tile(NamedTuple):
-    """One cluster, a pair of them, or the noise, in pictures."""
+    """Pictures of one cluster, of a pair of them, or of the noise."""
 
     title: str
     details: list[str]
-    """A few words each: size, similarity, what the identities say."""
+    """A few words each: size, similarity, number of identities."""
     strips: list[list[Thumbnail]]
-    """Samples of its images; two where it is a question of two."""
+    """Samples of its images; two strips for a suspect."""
 
 
 class Group(NamedTuple):
@@ -47,12 +38,12 @@ class Group(NamedTuple):
     meaning: str
     """One sentence."""
     tiles: list[Tile]
-    more: str
+    more: str = ""
     """How many there are beyond those shown, or empty."""
 
 
 def make_largest(clustering: Clustering, album: Album) -> Group:
-    """The 12 largest clusters by up to 10 images each.
+    """Show the 12 largest clusters by up to 10 images each.
 
     Where there are more, the images are taken at even distances from the list: neighbours in it are often consecutive
     frames.
@@ -66,107 +57,85 @@ def make_largest(clustering: Clustering, album: Album) -> Group:
         )
         for index in np.argsort(-sizes, kind="stable")[:LARGEST].tolist()
     ]
-    return Group("The largest clusters", "", tiles, _more(len(labels), len(tiles)))
+    return Group("The largest clusters", "", tiles, _more(len(labels), LARGEST))
 
 
 def make_noise(clustering: Clustering, album: Album) -> Tile | None:
-    """Up to 20 images without a cluster; None if there are none."""
+    """Show up to 20 images without a cluster; None if there are none."""
     if not clustering.noise:
         return None
     pictures = _pictures(clustering, np.flatnonzero(clustering.labels < 0), NOISE, album)
     return Tile("Noise", [count(clustering.noise, "image")], [pictures])
 
 
-def make_groups(clustering: Clustering, known: Known, album: Album) -> list[Group]:
-    """The tightest, the loosest and the most mixed clusters, and those suspected of being two or a part of one."""
-    clusters = Clusters(clustering, known)
+def make_groups(clustering: Clustering, training: TrainingFeatures, album: Album) -> list[Group]:
+    """Show the tightest, loosest and most mixed clusters, and those suspected of being two or a part of one."""
+    clusters = Clusters(clustering, training)
     several = np.flatnonzero(clusters.sizes > 1)
-    rising = several[np.argsort(clusters.cohesion[several], kind="stable")]
+    rising = several[np.argsort(clusters.cohesion[several], kind="stable")].tolist()
     entropy = camera_entropy(clusters)
     mixed = [index for index in np.argsort(-entropy, kind="stable").tolist() if entropy[index] > 0]
 
     def tiles(chosen: Sequence[int]) -> list[Tile]:
-        return [_tile(clustering, clusters, entropy, index, album) for index in chosen[:_OTHERS]]
+        return [_cluster_tile(clusters, index, entropy[index], album) for index in chosen[:_OTHERS]]
 
-    merges, splits = suspected_merges(clusters, _OTHERS), suspected_splits(clusters, _OTHERS)
     groups = [
-        Group("The tightest clusters", "Their images are the most alike.", tiles(rising[::-1].tolist()), ""),
-        Group("The loosest clusters", "Their images are the least alike.", tiles(rising.tolist()), ""),
+        Group("The tightest clusters", "Their images are the most alike.", tiles(rising[::-1])),
+        Group("The loosest clusters", "Their images are the least alike.", tiles(rising)),
         Group(
             "The most mixed in cameras",
             "What clustering across cameras is for: one individual, seen from many sides.",
             tiles(mixed),
-            _more(len(mixed), min(len(mixed), _OTHERS)),
+            _more(len(mixed), _OTHERS),
         ),
         Group(
             "Suspected merges",
             "Clusters that gain most by being cut in two along their main direction: two individuals in one?",
-            [_merge_tile(clustering, clusters, merge, album) for merge in merges],
-            "",
+            [_suspect_tile(clusters, suspect, album) for suspect in suspected_merges(clusters, _OTHERS)],
         ),
         Group(
             "Suspected splits",
             "Pairs of clusters nearly as alike as the looser one's own images: one individual in two?",
-            [_split_tile(clustering, clusters, split, album) for split in splits],
-            "",
+            [_suspect_tile(clusters, suspect, album) for suspect in suspected_splits(clusters, _OTHERS)],
         ),
     ]
     return [group for group in groups if group.tiles]
 
 
-def _tile(clustering: Clustering, clusters: Clusters, entropy: NDArray[np.float64], index: int, album: Album) -> Tile:
+def _cluster_tile(clusters: Clusters, index: int, entropy: float, album: Album) -> Tile:
     rows = clusters.members[index]
-    cameras = clusters.known.cameras[rows]
-    details = [count(len(rows), "image"), f"similarity {clusters.cohesion[index]:.2f}"]
+    cameras = clusters.training.cameras[rows]
     seen = len(np.unique(cameras[cameras >= 0]))
-    details += [f"{count(seen, 'camera')}, {entropy[index]:.1f} bits"] if seen else []
-    details += _identities(clusters.known.identities[rows])
-    return Tile(f"Cluster {clusters.labels[index]}", details, [_pictures(clustering, rows, PER_CLUSTER, album)])
+    details = [count(len(rows), "image"), f"similarity {clusters.cohesion[index]:.2f}"]
+    details += [f"{count(seen, 'camera')}, {entropy:.1f} bits"] if seen else []
+    pictures = _pictures(clusters.clustering, rows, PER_CLUSTER, album)
+    return Tile(f"Cluster {clusters.labels[index]}", details + _identities(clusters, rows), [pictures])
 
 
-def _merge_tile(clustering: Clustering, clusters: Clusters, merge: MergeSuspect, album: Album) -> Tile:
-    rows = clusters.members[merge.cluster]
+def _suspect_tile(clusters: Clusters, suspect: Suspect, album: Album) -> Tile:
+    labels = [str(clusters.labels[index]) for index in suspect.clusters]
+    sizes = [len(clusters.members[index]) for index in suspect.clusters]
+    where = "in each half" if len(labels) == 1 else "in the looser"
     details = [
-        count(len(rows), "image"),
-        f"similarity {merge.within:.2f} in each half, {merge.between:.2f} across",
-        *_identities(clusters.known.identities[rows]),
+        "".join(f"{size} and " for size in sizes[:-1]) + count(sizes[-1], "image"),
+        f"similarity {suspect.within:.2f} {where}, {suspect.between:.2f} across",
+        *_identities(clusters, np.concatenate([clusters.members[index] for index in suspect.clusters])),
     ]
-    strips = [_pictures(clustering, half, _PER_HALF, album) for half in merge.halves]
-    return Tile(f"Cluster {clusters.labels[merge.cluster]}", details, strips)
+    strips = [_pictures(clusters.clustering, half, _PER_HALF, album) for half in suspect.halves]
+    return Tile(f"Cluster{'s' * (len(labels) - 1)} {' and '.join(labels)}", details, strips)
 
 
-def _split_tile(clustering: Clustering, clusters: Clusters, split: SplitSuspect, album: Album) -> Tile:
-    pair = [clusters.members[index] for index in (split.first, split.second)]
-    first, second = (int(clusters.labels[index]) for index in (split.first, split.second))
-    details = [
-        f"{len(pair[0])} and {count(len(pair[1]), 'image')}",
-        f"similarity {split.within:.2f} in the looser, {split.between:.2f} across",
-        *_identities(clusters.known.identities[np.concatenate(pair)]),
-    ]
-    return Tile(
-        f"Clusters {first} and {second}",
-        details,
-        [_pictures(clustering, rows, _PER_HALF, album) for rows in pair],
-    )
-
-
-def _identities(identities: Integers) -> list[str]:
-    """What is known of whom the images show."""
-    known = identities[identities >= 0]
-    if not known.size:
-        return []
-    number = len(np.unique(known))
-    return ["1 identity" if number == 1 else f"{number} identities"]
+def _identities(clusters: Clusters, rows: Integers) -> list[str]:
+    """How many known identities images have, in words; nothing where none is known."""
+    identities = clusters.training.identities[rows]
+    number = len(np.unique(identities[identities >= 0]))
+    return [f"{number} identit{'y' if number == 1 else 'ies'}"] if number else []
 
 
 def _pictures(clustering: Clustering, rows: Integers, most: int, album: Album) -> list[Thumbnail]:
-    chosen: Sequence[int] = rows[_evenly(len(rows), most)].tolist()
-    return album.add_all([clustering.paths[index] for index in chosen])
-
-
-def _evenly(number: int, most: int) -> Integers:
-    """At most `most` of the positions 0 to number - 1, at even distances."""
-    return np.linspace(0, number - 1, min(number, most)).round().astype(np.int64)
+    """At most `most` of the images, at even distances."""
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64)]
+    return album.add_all([clustering.paths[row] for row in chosen.tolist()])
 
 
 def _more(number: int, shown: int) -> str:

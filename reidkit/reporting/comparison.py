@@ -1,4 +1,4 @@
-"""Several runs on one page: final figures, curves over each other, and the settings in which they differ."""
+"""Several runs on one page: final metrics, curves over each other, and the settings in which they differ."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from reidkit.errors import RunError
 from reidkit.pages import write_page
-from reidkit.reporting.epoch_tables import flatten
-from reidkit.reporting.figures import compared_curves
+from reidkit.reporting.epoch_tables import COLUMNS, flatten
 from reidkit.reporting.headline import progress
+from reidkit.reporting.metric_charts import compared_curves
 from reidkit.reporting.run import Epoch, Run, read_run
 from reidkit.reporting.wording import duration
 
@@ -16,19 +16,13 @@ __all__ = ["write_comparison"]
 
 _MOST_RUNS = 8
 _NONE = "—"
-
-_FIGURES = {
-    "mAP": ("mAP, %", "{:.1f}", 1.0),
-    "rank1": ("Rank-1, %", "{:.1f}", 1.0),
-    "rank5": ("Rank-5, %", "{:.1f}", 1.0),
-    "rank10": ("Rank-10, %", "{:.1f}", 1.0),
-    "mINP": ("mINP, %", "{:.1f}", 1.0),
-    "clusters": ("clusters", "{:,.0f}", 1.0),
-    "noise": ("noise, % of the images", "{:.1f}", 100.0),
-    "loss": ("loss", "{:.3f}", 1.0),
+_PER_CENT = ("mAP", "rank1", "rank5", "rank10", "mINP")
+"""Metrics in per cent, of which higher is better."""
+_HEADINGS = {name: f"{COLUMNS[name][0]}, %" for name in _PER_CENT} | {
+    "clusters": "clusters",
+    "noise": "noise, % of the images",
+    "loss": "loss",
 }
-"""Name in metrics.jsonl -> heading, format and factor."""
-_HIGHER_IS_BETTER = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 
 class Row(NamedTuple):
@@ -36,7 +30,7 @@ class Row(NamedTuple):
 
     name: str
     cells: list[str]
-    best: list[int] = []  # noqa: RUF012  (never changed)
+    best: Sequence[int] = ()
     """Columns of the best value, where one is better than others."""
 
 
@@ -75,7 +69,7 @@ def _content(runs: list[Run], names: list[str]) -> dict[str, Any]:
         "title": f"Comparison of {len(runs)} runs",
         "names": names,
         "notes": [f"{name}: {note}" for name, run in zip(names, runs, strict=True) for note in run.notes],
-        "figures": _final_figures(runs),
+        "metrics": _final_metrics(runs),
         "curves": compared_curves({name: run.epochs for name, run in zip(names, runs, strict=True)}),
         "differences": [
             ("Settings that differ", "settings", settings),
@@ -85,48 +79,39 @@ def _content(runs: list[Run], names: list[str]) -> dict[str, Any]:
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the runs apart."""
+    """The shortest ends of the paths that differ between all runs."""
     longest = max(len(folder.parts) for folder in folders)
     ends = (["/".join(folder.parts[-length:]) for folder in folders] for length in range(1, longest + 1))
     return next(names for names in ends if len(set(names)) == len(names))
 
 
-def _final_figures(runs: list[Run]) -> list[Row]:
-    """What each run is, and its last value of each figure that any of them has."""
-    rows = [
-        Row("run", [run.title for run in runs]),
-        Row("state", [progress(run)[1] for run in runs]),
-    ]
-    for name, (heading, text, factor) in _FIGURES.items():
+def _final_metrics(runs: list[Run]) -> list[Row]:
+    """Title and state of each run, and its last value of each metric that any of them has."""
+    rows = [Row("run", [run.title for run in runs]), Row("state", [progress(run)[1] for run in runs])]
+    for name, heading in _HEADINGS.items():
+        _, text, factor = COLUMNS[name]
         values = [_last(run.epochs, name) for run in runs]
-        if any(value is not None for value in values):
-            cells = [_NONE if value is None else text.format(factor * value) for value in values]
-            rows.append(Row(heading, cells, _best(values) if name in _HIGHER_IS_BETTER else []))
-    scores = [[epoch.figures["mAP"] for epoch in run.epochs if "mAP" in epoch.figures] for run in runs]
-    peaks = [max(of_run, default=None) for of_run in scores]
-    if any(peak is not None for peak in peaks):
-        rows.append(Row("best mAP, %", [_NONE if peak is None else f"{peak:.1f}" for peak in peaks], _best(peaks)))
-    rows.append(Row("time", [_time(run.epochs) for run in runs]))
-    return rows
+        rows += _row(heading, [value and factor * value for value in values], text, best=name in _PER_CENT)
+    scores = [[epoch.metrics["mAP"] for epoch in run.epochs if "mAP" in epoch.metrics] for run in runs]
+    rows += _row("best mAP, %", [max(of_run, default=None) for of_run in scores], "{:.1f}", best=True)
+    times = [[sum(epoch.seconds.values()) for epoch in run.epochs if epoch.seconds] for run in runs]
+    return [*rows, Row("time", [duration(sum(of_run)) if of_run else _NONE for of_run in times])]
+
+
+def _row(heading: str, values: Sequence[float | None], text: str, *, best: bool) -> list[Row]:
+    """A row of the values, or none where no run has one."""
+    known = [value for value in values if value is not None]
+    cells = [_NONE if value is None else text.format(value) for value in values]
+    marked = best and len(set(known)) > 1
+    columns = [column for column, value in enumerate(values) if marked and value == max(known)]
+    return [Row(heading, cells, columns)] if known else []
 
 
 def _last(epochs: list[Epoch], name: str) -> float | None:
     """The newest value; of clusters and noise, from an epoch that clustered."""
     if name in ("clusters", "noise"):
         epochs = [epoch for epoch in epochs if epoch.kind == "clusters"]
-    return next((epoch.figures[name] for epoch in reversed(epochs) if name in epoch.figures), None)
-
-
-def _best(values: Sequence[float | None]) -> list[int]:
-    known = [value for value in values if value is not None]
-    if len(set(known)) < 2:
-        return []
-    return [column for column, value in enumerate(values) if value == max(known)]
-
-
-def _time(epochs: list[Epoch]) -> str:
-    seconds = [sum(epoch.seconds.values()) for epoch in epochs if epoch.seconds]
-    return duration(sum(seconds)) if seconds else _NONE
+    return next((epoch.metrics[name] for epoch in reversed(epochs) if name in epoch.metrics), None)
 
 
 def _differences(tables: Sequence[list[tuple[str, str]]]) -> list[Row]:

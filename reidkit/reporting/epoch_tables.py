@@ -1,14 +1,14 @@
-"""The page's tables: one row per epoch, all settings, the environment."""
+"""Tables of the page: one row per epoch, all settings, the environment."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reidkit.reporting.figures import stages
+from reidkit.reporting.metric_charts import stages
 from reidkit.reporting.run import Epoch
 
-__all__ = ["EpochTable", "Row", "Section", "epoch_table", "flatten", "sections"]
+__all__ = ["COLUMNS", "EpochTable", "Row", "Section", "epoch_table", "flatten", "sections"]
 
-_COLUMNS = {
+COLUMNS = {
     "mAP": ("mAP", "{:.1f}", 1),
     "rank1": ("Rank-1", "{:.1f}", 1),
     "rank5": ("Rank-5", "{:.1f}", 1),
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 class EpochTable(NamedTuple):
-    """Every epoch's figures."""
+    """The metrics of every epoch."""
 
     headings: list[str]
     rows: list[Row]
@@ -47,31 +47,25 @@ class Section(NamedTuple):
 
 
 def epoch_table(epochs: Sequence[Epoch]) -> EpochTable:
-    """All figures of all epochs; columns that no epoch fills are left out."""
-    names = [name for name in _COLUMNS if any(name in epoch.figures for epoch in epochs)]
+    """All metrics of all epochs; columns that no epoch fills are left out."""
+    names = [name for name in COLUMNS if any(name in epoch.metrics for epoch in epochs)]
     timed = stages(epochs)
-    headings = ["epoch", "labels", *(_COLUMNS[name][0] for name in names), *(f"{name} s" for name in timed)]
-    scores = [epoch.figures["mAP"] for epoch in epochs if "mAP" in epoch.figures]
-    rows = [
-        Row(
-            [
-                str(epoch.number),
-                epoch.kind,
-                *(_cell(epoch.figures, name, *_COLUMNS[name][1:]) for name in names),
-                *(_cell(epoch.seconds, name, "{:,.1f}", 1) for name in timed),
-            ],
-            best=bool(scores) and epoch.figures.get("mAP") == max(scores),
-        )
-        for epoch in epochs
-    ]
+    headings = ["epoch", "labels", *(COLUMNS[name][0] for name in names), *(f"{name} s" for name in timed)]
+    best = max((epoch.metrics["mAP"] for epoch in epochs if "mAP" in epoch.metrics), default=None)
+    rows = []
+    for epoch in epochs:
+        cells = [_cell(epoch.metrics, name, *COLUMNS[name][1:]) for name in names]
+        times = [_cell(epoch.seconds, name, "{:,.1f}", 1) for name in timed]
+        is_best = best is not None and epoch.metrics.get("mAP") == best
+        rows.append(Row([str(epoch.number), epoch.kind, *cells, *times], is_best))
     return EpochTable(headings, rows)
 
 
 def sections(table: Mapping[str, Any], rest: str) -> list[Section]:
     """A nested table as flat sections, those of plain values first under the name `rest`."""
-    plain = [(name, _text(value)) for name, value in table.items() if not isinstance(value, dict)]
+    plain = Section(rest, flatten({name: value for name, value in table.items() if not isinstance(value, dict)}))
     nested = [Section(name, flatten(value)) for name, value in table.items() if isinstance(value, dict)]
-    return [*([Section(rest, plain)] if plain else []), *(section for section in nested if section.settings)]
+    return [section for section in (plain, *nested) if section.settings]
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -82,12 +76,12 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return found
 
 
-def _cell(figures: Mapping[str, float], name: str, text: str, factor: int) -> str:
-    return text.format(factor * figures[name]) if name in figures else ""
+def _cell(metrics: Mapping[str, float], name: str, text: str, factor: int) -> str:
+    return text.format(factor * metrics[name]) if name in metrics else ""
 
 
 def _text(value: object) -> str:
-    """A setting as TOML would have it, without quotes."""
+    """A setting as in TOML, without quotes."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

@@ -2,16 +2,14 @@
 
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, SubElement, tostring
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from reidkit.pages import data_uri, open_picture
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import Known
+from reidkit.reporting.run import Clustering, TrainingFeatures
 from reidkit.reporting.wording import count
 
 __all__ = ["FeatureMap", "make_feature_map"]
@@ -25,6 +23,15 @@ _TINTS = 10
 """Colours of the style sheet, given to clusters in turn."""
 _SEED = 0
 
+# Markup.format escapes what it inserts.
+_SVG = Markup(
+    '<svg viewBox="0 0 {} {}" role="img" class="map" '
+    'aria-label="Map of the features: images that the model finds alike are close together">{}</svg>'
+)
+_DOT = Markup(
+    '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="4" data-tile="{}" data-cluster="{}"><title>{}</title></circle>'
+)
+
 TILE_WIDTH, TILE_HEIGHT = 40, 80
 _COLUMNS = 25
 _PER_SHEET = 500
@@ -32,30 +39,30 @@ _SHEET_QUALITY = 60
 
 
 class FeatureMap(NamedTuple):
-    """The map as the page shows it."""
+    """A map for the page."""
 
     method: str
-    """How it was projected, and what is shown, in words."""
+    """Projection and number of images, in words."""
     drawing: Markup
     """An `svg` element; its k-th dot belongs to tile k of the sheets."""
     sheets: list[str]
     """Pictures of 500 images each, 25 in a row, as data URIs."""
 
 
-def make_feature_map(clustering: Clustering, known: Known) -> FeatureMap | None:
+def make_feature_map(clustering: Clustering, training: TrainingFeatures) -> FeatureMap | None:
     """Project at most 3,000 images to the plane by UMAP, or by principal components where UMAP is not installed.
 
     Returns:
         None with fewer than three images.
     """
-    total = len(known.features)
+    total = len(training.features)
     if total < 3:
         return None
     rows = np.arange(total)
     if total > MOST_POINTS:
         rows = np.sort(np.random.default_rng(_SEED).choice(total, MOST_POINTS, replace=False))
-    points, how = _project(known.features[rows])
-    drawing = _draw(_fit(points), rows, clustering, known)
+    points, how = _project(training.features[rows])
+    drawing = _draw(_fit(points), rows, clustering, training)
     paths = [Path(clustering.paths[row]) for row in rows.tolist()]
     sheets = [_sheet(paths[start : start + _PER_SHEET]) for start in range(0, len(paths), _PER_SHEET)]
     shown = f"{MOST_POINTS:,} of {total:,} images, drawn at random" if total > MOST_POINTS else count(total, "image")
@@ -68,57 +75,43 @@ def _project(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
 
     why = f"fewer than {FEWEST_FOR_UMAP} images are too few for UMAP"
     if len(features) >= FEWEST_FOR_UMAP:
-        umap = _umap()
-        if umap is not None:
+        try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about its own defaults
-                places = umap.UMAP(n_neighbors=15, min_dist=0.5, random_state=_SEED, n_jobs=1).fit_transform(features)
+                warnings.simplefilter("ignore")  # about TensorFlow, which is not needed, and its own defaults
+                from umap import UMAP
+
+                places = UMAP(n_neighbors=15, min_dist=0.5, random_state=_SEED, n_jobs=1).fit_transform(features)
             return np.asarray(places, np.float64), "projected by UMAP (15 neighbours, minimal distance 0.5)."
-        why = "for UMAP, which shows neighbourhoods better, install reidkit[report]"
+        except ImportError:
+            why = "for UMAP, which shows neighbourhoods better, install reidkit[report]"
     pca = PCA(2, random_state=_SEED, svd_solver="full" if min(features.shape) <= 50 else "randomized")
-    with np.errstate(invalid="ignore"):  # features that are all the same have no variance to share out
+    with np.errstate(invalid="ignore"):  # equal features have no variance
         places = pca.fit_transform(features)
     return np.asarray(places, np.float64), f"projected on their first two principal components ({why})."
-
-
-def _umap() -> Any:
-    """The module, or None where it is not installed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it misses TensorFlow, which nothing here needs
-            import umap
-    except ImportError:
-        return None
-    return umap
 
 
 def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Places in the drawing; each axis fills it."""
     low, high = points.min(axis=0), points.max(axis=0)
     share = (points - low) / np.where(high > low, high - low, 1)
-    room = np.array([_WIDTH, _HEIGHT], np.float64) - 2 * _MARGIN
-    places: NDArray[np.float64] = _MARGIN + share * room
+    places: NDArray[np.float64] = _MARGIN + share * (np.array([_WIDTH, _HEIGHT]) - 2.0 * _MARGIN)
     return places
 
 
-def _draw(places: NDArray[np.float64], rows: NDArray[np.int64], clustering: Clustering, known: Known) -> Markup:
-    label = "Map of the features: images that the model finds alike lie close together"
-    svg = Element("svg", {"viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img", "aria-label": label, "class": "map"})
-    cameras, identities = known.cameras, known.identities
-    order = np.argsort(clustering.labels[rows] >= 0, kind="stable")  # noise lies below
+def _draw(
+    places: NDArray[np.float64], rows: NDArray[np.int64], clustering: Clustering, training: TrainingFeatures
+) -> Markup:
+    dots = []
+    order = np.argsort(clustering.labels[rows] >= 0, kind="stable")  # noise is drawn below
     for index in order.tolist():
         row = int(rows[index])
         cluster = int(clustering.labels[row])
         words = [Path(clustering.paths[row]).name, f"cluster {cluster}" if cluster >= 0 else "noise"]
-        words += [f"identity {identities[row]}"] if identities[row] >= 0 else []
-        words += [f"camera {cameras[row]}"] if cameras[row] >= 0 else []
-        x, y = places[index]
+        for name, values in (("identity", training.identities), ("camera", training.cameras)):
+            words += [f"{name} {values[row]}"] if values[row] >= 0 else []
         tint = f"t{cluster % _TINTS}" if cluster >= 0 else "t-noise"
-        place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "4"}
-        dot = SubElement(svg, "circle", {"class": tint, **place, "data-tile": str(index), "data-cluster": str(cluster)})
-        SubElement(dot, "title").text = " · ".join(words)
-    # ElementTree has escaped every text and attribute.
-    return Markup(tostring(svg, encoding="unicode"))
+        dots.append(_DOT.format(tint, *places[index], index, cluster, " · ".join(words)))
+    return _SVG.format(_WIDTH, _HEIGHT, Markup().join(dots))
 
 
 def _sheet(paths: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""The figures at the top of the page: what came out of the run."""
+"""Cards at the top of the page: the result of the run."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,30 +15,29 @@ _WITHOUT_CLUSTERS = ("pretrain", "supervised")
 
 
 class Card(NamedTuple):
-    """One headline figure."""
+    """One value of the headline."""
 
     label: str
     value: str
-    """The figure, or a dash where it is not known."""
+    """With its unit; a dash where it is not known."""
     details: list[str]
     """A few words each."""
 
 
 def headline(run: Run) -> list[Card]:
     """MAP, Rank-1, mAP on other data sets, clusters and noise (or the loss, in modes without clusters) and time."""
-    clustered = [epoch for epoch in run.epochs if epoch.kind == "clusters"]
-    clusters = [_clusters(clustered, run.clustering), _noise(clustered, run.clustering)]
+    in_training = _clusters if run.config.get("mode") not in _WITHOUT_CLUSTERS else _loss
     return [
         _accuracy(run.epochs, "mAP", "mAP"),
         _accuracy(run.epochs, "rank1", "Rank-1"),
         *_others(run.epochs),
-        *(clusters if run.config.get("mode") not in _WITHOUT_CLUSTERS else [_loss(run.epochs)]),
+        *in_training(run.epochs, run.clustering),
         _time(run.epochs),
     ]
 
 
 def progress(run: Run) -> tuple[bool, str]:
-    """Whether the run is complete, and how far it has come in words."""
+    """Whether the run is complete, and in words how far it has come."""
     planned = run.setting("training", "epochs", int)
     if not run.epochs:
         return False, "no epoch recorded yet"
@@ -51,7 +50,7 @@ def progress(run: Run) -> tuple[bool, str]:
 
 
 def _accuracy(epochs: list[Epoch], name: str, label: str) -> Card:
-    scores = {epoch.number: epoch.figures[name] for epoch in epochs if name in epoch.figures}
+    scores = {epoch.number: epoch.metrics[name] for epoch in epochs if name in epoch.metrics}
     if not scores:
         return Card(label, "—", ["not evaluated"])
     last = max(scores)
@@ -61,20 +60,14 @@ def _accuracy(epochs: list[Epoch], name: str, label: str) -> Card:
     praise = {best: ", the best"}
     details = [f"after epoch {last}{praise.get(last, '')}"]
     details += [f"{scores[0]:.1f} before training{praise.get(0, '')}"] if 0 in scores else []
-    adapted = _adaptation(epochs)
-    details += [f"{scores[adapted]:.1f} before adaptation"] if adapted in scores else []
+    adapted = [epoch.number for epoch in epochs if epoch.others]  # first, before the target's first epoch
+    details += [f"{scores[adapted[0]]:.1f} before adaptation"] if len(adapted) > 1 and adapted[0] in scores else []
     details += [f"best {scores[best]:.1f} after epoch {best}"] if 0 < best < last else []
     return Card(label, f"{scores[last]:.1f} %", details)
 
 
-def _adaptation(epochs: list[Epoch]) -> int | None:
-    """The epoch after which a run turned to its target, if it did."""
-    turned = [epoch.number for epoch in epochs if epoch.others]
-    return turned[0] if len(turned) > 1 else None
-
-
 def _others(epochs: list[Epoch]) -> list[Card]:
-    """What is left of the source, a card for each data set."""
+    """MAP that is left on the source, a card for each data set."""
     known = [epoch for epoch in epochs if epoch.others]
     cards = []
     for name, score in known[-1].others.items() if known else ():
@@ -85,34 +78,31 @@ def _others(epochs: list[Epoch]) -> list[Card]:
     return cards
 
 
-def _clusters(clustered: list[Epoch], clustering: Clustering | None) -> Card:
-    if not clustered or "clusters" not in clustered[-1].figures:
-        return Card("Clusters", "—", ["nothing clustered yet"])
-    last = clustered[-1]
-    details = [f"in epoch {last.number}"]
+def _clusters(epochs: list[Epoch], clustering: Clustering | None) -> list[Card]:
+    """Clusters and noise of the last epoch that trained on clusters; sizes where its labels are known."""
+    last = next((epoch for epoch in reversed(epochs) if epoch.kind == "clusters"), Epoch(0, "", {}, {}))
+    clusters, noise = [f"in epoch {last.number}"], [f"in epoch {last.number}"]
     if clustering is not None and clustering.epoch == last.number:
         _, sizes = clustering.clusters
-        details += [f"median size {np.median(sizes):g}", f"largest {sizes.max():,}"] if len(sizes) else []
-    return Card("Clusters", f"{last.figures['clusters']:,.0f}", details)
+        clusters += [f"median size {np.median(sizes):g}", f"largest {sizes.max():,}"] if len(sizes) else []
+        noise.append(f"{clustering.noise:,} of {count(len(clustering.labels), 'image')}")
+    cards = [
+        Card("Clusters", f"{last.metrics.get('clusters', 0):,.0f}", clusters),
+        Card("Noise", percent(last.metrics.get("noise", 0)), noise),
+    ]
+    return [
+        card if card.label.lower() in last.metrics else Card(card.label, "—", ["nothing clustered yet"])
+        for card in cards
+    ]
 
 
-def _noise(clustered: list[Epoch], clustering: Clustering | None) -> Card:
-    if not clustered or "noise" not in clustered[-1].figures:
-        return Card("Noise", "—", ["nothing clustered yet"])
-    last = clustered[-1]
-    details = [f"in epoch {last.number}"]
-    if clustering is not None and clustering.epoch == last.number:
-        details.append(f"{clustering.noise:,} of {count(len(clustering.labels), 'image')}")
-    return Card("Noise", percent(last.figures["noise"]), details)
-
-
-def _loss(epochs: list[Epoch]) -> Card:
-    losses = {epoch.number: epoch.figures["loss"] for epoch in epochs if "loss" in epoch.figures}
+def _loss(epochs: list[Epoch], _: Clustering | None) -> list[Card]:
+    losses = {epoch.number: epoch.metrics["loss"] for epoch in epochs if "loss" in epoch.metrics}
     if not losses:
-        return Card("Loss", "—", ["not trained yet"])
+        return [Card("Loss", "—", ["not trained yet"])]
     first, last = min(losses), max(losses)
     details = [f"in epoch {last}"] + ([f"{losses[first]:.3f} in epoch {first}"] if first < last else [])
-    return Card("Loss", f"{losses[last]:.3f}", details)
+    return [Card("Loss", f"{losses[last]:.3f}", details)]
 
 
 def _time(epochs: list[Epoch]) -> Card:

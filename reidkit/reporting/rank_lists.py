@@ -1,4 +1,4 @@
-"""Rank lists of single queries in pictures, right and wrong told apart."""
+"""Rank lists of single queries in pictures, right and wrong matches marked."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Match(NamedTuple):
 
 
 class QueryList(NamedTuple):
-    """One query and what it found."""
+    """One query and its matches."""
 
     query: Thumbnail
     precision: float
@@ -39,8 +39,8 @@ class RankSection(NamedTuple):
 
 
 def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
-    """The rank lists that a run stored; in words, why there are none."""
-    from reidkit.runs import RANKINGS, read_rankings  # the loop's room loads torch
+    """Show the rank lists that a run stored; return in words why there are none."""
+    from reidkit.runs import RANKINGS, read_rankings  # loads torch
 
     try:
         stored = read_rankings(folder)
@@ -61,17 +61,11 @@ def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
     )
     groups = []
     for kind, name in _NAMES.items():
-        lists = [
-            QueryList(
-                album.add(entry.path),
-                100 * entry.average_precision,
-                [
-                    Match(album.add(path), right, score)
-                    for path, right, score in zip(entry.paths, entry.right, entry.scores, strict=True)
-                ],
-            )
-            for entry in stored.lists
-            if entry.kind == kind
-        ]
+        lists = []
+        for entry in stored.lists:
+            found = zip(entry.paths, entry.right, entry.scores, strict=True)
+            if entry.kind == kind:
+                matches = [Match(album.add(path), right, score) for path, right, score in found]
+                lists.append(QueryList(album.add(entry.path), 100 * entry.average_precision, matches))
         groups += [(name, lists)] if lists else []
     return RankSection(summary, groups)

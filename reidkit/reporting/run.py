@@ -1,4 +1,4 @@
-"""Reads a run folder, finished or not: what is missing or damaged becomes a note in words, not an error."""
+"""A run folder, finished or not, as read: what is missing or damaged becomes a note in words, not an error."""
 
 import json
 import sys
@@ -6,18 +6,19 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.errors import RunError
+from reidkit.errors import DataError, RunError
 from reidkit.reporting.wording import count
-from reidkit.storage import read_file
+from reidkit.storage import RUN_FEATURES, read_arrays, read_features, read_file
 
-__all__ = ["Clustering", "Epoch", "Run", "read_run"]
+__all__ = ["Clustering", "Epoch", "Integers", "Run", "TrainingFeatures", "read_run", "read_training_features"]
 
 Value = TypeVar("Value")
+Integers = NDArray[np.int64]
 
 _MODES = {"usl": "USL", "uda": "UDA", "supervised": "Supervised training", "pretrain": "Pre-training"}
 
@@ -32,14 +33,14 @@ class Epoch:
     number: int
     kind: str
     """`clusters`, `instances` (every image a class of its own), or empty in an epoch without training."""
-    figures: dict[str, float]
+    metrics: dict[str, float]
     """Every finite number on the line by its name: mAP, rank1 (both per cent), clusters, noise (a share), loss, ..."""
     seconds: dict[str, float]
     """Time by stage."""
     others: dict[str, float] = field(default_factory=dict)
     """mAP in per cent on other data sets, by name: before the target's first epoch and at the end of UDA."""
     quality: dict[str, float] = field(default_factory=dict)
-    """Figures of the clustering by name: stability, silhouette, cameras_per_cluster, ..."""
+    """Metrics of the clustering by name: stability, silhouette, cameras_per_cluster, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,13 @@ class Clustering:
     """The pseudo-labels of one epoch."""
 
     epoch: int
-    labels: NDArray[np.int64]
+    labels: Integers
     """(N,) cluster of every image, -1 is noise."""
     paths: list[str]
     """N absolute image paths; the images may be gone."""
 
     @property
-    def clusters(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def clusters(self) -> tuple[Integers, Integers]:
         """(C,) labels without noise in ascending order, and (C,) images in each."""
         labels, sizes = np.unique(self.labels[self.labels >= 0], return_counts=True)
         return labels, sizes.astype(np.int64)
@@ -64,9 +65,20 @@ class Clustering:
         return int((self.labels < 0).sum())
 
 
+class TrainingFeatures(NamedTuple):
+    """Features, identities and cameras of the images of a clustering, row by row."""
+
+    features: NDArray[np.float32]
+    """(N, D), L2-normalised."""
+    identities: Integers
+    """(N,), -1 is unknown."""
+    cameras: Integers
+    """(N,), -1 is unknown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run folder holds."""
+    """Content of a run folder."""
 
     folder: Path
     config: dict[str, Any]
@@ -116,19 +128,37 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, environment, epochs, _read_clustering(folder, epochs, notes), notes)
 
 
+def read_training_features(folder: Path, clustering: Clustering) -> TrainingFeatures | str:
+    """Read features.npz of a run folder; return in words why it cannot be used."""
+    if not (folder / RUN_FEATURES).is_file():
+        return f"{RUN_FEATURES} is missing: a run writes it in its last epoch, if that epoch clusters."
+    try:
+        stored = read_features(folder / RUN_FEATURES)
+    except DataError as error:
+        return f"{RUN_FEATURES} is damaged: {error}."
+    if stored.paths != clustering.paths:
+        return f"{RUN_FEATURES} is of other images than the labels of epoch {clustering.epoch}."
+    features = stored.features.astype(np.float32)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    unknown = np.full(len(features), -1, np.int64)
+    return TrainingFeatures(
+        features,
+        unknown if stored.identities is None else stored.identities,
+        unknown if stored.cameras is None else stored.cameras,
+    )
+
+
 def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:
     try:
         table = parse(read_file(path).decode())
+        if isinstance(table, dict):
+            return table
+        notes.append(f"{path.name} is damaged (it holds no table).")
     except OSError:
         notes.append(f"{path.name} {_UNREADABLE}.")
-        return {}
     except (ValueError, RecursionError) as error:
         notes.append(f"{path.name} is damaged ({error}).")
-        return {}
-    if not isinstance(table, dict):
-        notes.append(f"{path.name} is damaged (it holds no table).")
-        return {}
-    return table
+    return {}
 
 
 def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
@@ -137,17 +167,12 @@ def _read_epochs(path: Path, notes: list[str]) -> list[Epoch]:
         lines = read_file(path).splitlines()
     except OSError:
         return []
-    epochs: dict[int, Epoch] = {}
-    damaged: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        epoch = _parse_epoch(line)
-        if epoch is None:
-            damaged.append(number)
-        else:
-            epochs[epoch.number] = epoch
+    parsed = [_parse_epoch(line) for line in lines]
+    damaged = [str(number) for number, epoch in enumerate(parsed, start=1) if epoch is None]
     if damaged:
-        numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        numbers = ", ".join(damaged[:5] + ["..."] * (len(damaged) > 5))
         notes.append(f"metrics.jsonl has damaged lines, which are left out: {numbers}.")
+    epochs = {epoch.number: epoch for epoch in parsed if epoch is not None}
     return [epochs[number] for number in sorted(epochs)]
 
 
@@ -158,25 +183,22 @@ def _parse_epoch(line: bytes) -> Epoch | None:
         return None
     if not isinstance(record, dict) or type(record.get("epoch")) is not int or not 0 <= record["epoch"] < _EPOCHS:
         return None
-    seconds, quality = record.get("seconds"), record.get("quality")
+    others = record.get("others")
+    scores = {name: _numbers(table) for name, table in others.items()} if isinstance(others, dict) else {}
     return Epoch(
         number=record["epoch"],
         kind=str(record.get("labels", "")),
-        figures=_numbers(record),
-        seconds=_numbers(seconds) if isinstance(seconds, dict) else {},
-        others=_others(record.get("others")),
-        quality=_numbers(quality) if isinstance(quality, dict) else {},
+        metrics=_numbers(record),
+        seconds=_numbers(record.get("seconds")),
+        others={name: table["mAP"] for name, table in scores.items() if "mAP" in table},
+        quality=_numbers(record.get("quality")),
     )
 
 
-def _others(given: Any) -> dict[str, float]:
-    scores = given.items() if isinstance(given, dict) else ()
-    tables = {name: _numbers(table) for name, table in scores if isinstance(table, dict)}
-    return {name: table["mAP"] for name, table in tables.items() if "mAP" in table}
-
-
-def _numbers(record: dict[str, Any]) -> dict[str, float]:
-    numbers = {name: value for name, value in record.items() if isinstance(value, int | float)}
+def _numbers(table: Any) -> dict[str, float]:
+    """The finite numbers of a table."""
+    items = table.items() if isinstance(table, dict) else ()
+    numbers = {name: value for name, value in items if isinstance(value, int | float)}
     return {name: float(value) for name, value in numbers.items() if abs(value) <= sys.float_info.max}
 
 
@@ -184,10 +206,8 @@ def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clu
     """The newest readable labels among the epochs that trained on clusters."""
     problems: list[str] = []
     found = None
-    for epoch in reversed(epochs):
-        if epoch.kind != "clusters":
-            continue
-        result = _load_labels(folder / "labels" / f"epoch_{epoch.number:03d}.npz", epoch.number)
+    for number in (epoch.number for epoch in reversed(epochs) if epoch.kind == "clusters"):
+        result = _load_labels(folder / "labels" / f"epoch_{number:03d}.npz", number)
         if isinstance(result, Clustering):
             found = result
             break
@@ -200,9 +220,7 @@ def _read_clustering(folder: Path, epochs: list[Epoch], notes: list[str]) -> Clu
 
 
 def _load_labels(path: Path, epoch: int) -> Clustering | str:
-    """The labels, or why they cannot be had."""
-    from reidkit.storage import read_arrays
-
+    """The labels, or in words why they cannot be shown."""
     name = f"labels/{path.name}"
     try:
         labels, paths = read_arrays(path, ("labels", "paths")).values()

@@ -1,4 +1,4 @@
-"""How the page writes numbers."""
+"""Numbers in words."""
 
 __all__ = ["count", "duration", "percent"]
 
@@ -14,7 +14,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the units that a reader would choose."""
+    """Seconds as seconds, minutes or hours, whichever suits."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

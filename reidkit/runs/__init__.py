@@ -2,7 +2,7 @@
 
 from reidkit.runs.config import OptimizerConfig, Precision, PretrainConfig, RunConfig, ScheduleConfig
 from reidkit.runs.interruption import Interruption, terminable
-from reidkit.runs.loggers import Followers, follow, require_loggers
+from reidkit.runs.loggers import Loggers, require_loggers
 from reidkit.runs.rankings import RANKINGS, read_rankings, save_rankings
 from reidkit.runs.recipes import (
     default_recipe,
@@ -13,23 +13,24 @@ from reidkit.runs.recipes import (
     read_toml,
     resolve_config,
 )
-from reidkit.runs.run_folder import Record, RunFolder, environment, latest_run_path, new_run_path
+from reidkit.runs.records import EpochRecord, Scores
+from reidkit.runs.run_folder import RunFolder, environment, latest_run_path, new_run_path
 
 __all__ = [
     "RANKINGS",
-    "Followers",
+    "EpochRecord",
     "Interruption",
+    "Loggers",
     "OptimizerConfig",
     "Precision",
     "PretrainConfig",
-    "Record",
     "RunConfig",
     "RunFolder",
     "ScheduleConfig",
+    "Scores",
     "default_recipe",
     "describe_config",
     "environment",
-    "follow",
     "latest_run_path",
     "list_recipes",
     "new_run_path",

@@ -1,11 +1,10 @@
-"""Checkpoints with a checksum, of which the last but one is kept.
+"""Checkpoints with a checksum; the last but one is kept.
 
-The checksum stands behind the content in the same file, where torch does not look for anything: one rename makes both
-valid, and a copy of the file keeps both.
+The checksum follows the content in the same file, where torch does not look: one rename makes both valid, and a copy of
+the file keeps both.
 """
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -36,19 +35,17 @@ _CHUNK = 1 << 20
 
 
 class _DamagedError(Exception):
-    """A checkpoint is not what was written."""
+    """A checkpoint is not as it was written."""
 
 
 class _Hashed:
-    """Passes what torch writes on to a file, and hashes it on the way."""
+    """File that hashes what torch writes to it, and keeps the error of a write, which torch hides."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
+        self._file, self.digest = file, hashlib.sha256()
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Write all of `data`."""
         try:
             self._file.write(data)
         except OSError as error:
@@ -58,11 +55,11 @@ class _Hashed:
         return len(data)
 
     def flush(self) -> None:
-        """Torch asks for it; `atomic_write` flushes."""
+        """`atomic_write` flushes."""
 
 
 def write_checkpoint(folder: Path, name: str, state: Mapping[str, Any]) -> None:
-    """Write NAME.pt, tensors and plain values only, in one step; what `last.pt` was becomes `previous.pt`.
+    """Write NAME.pt, tensors and plain values only, in one step; the `last.pt` before it becomes `previous.pt`.
 
     Raises:
         RunError: The file cannot be written; all checkpoints are as they were.
@@ -72,28 +69,26 @@ def write_checkpoint(folder: Path, name: str, state: Mapping[str, Any]) -> None:
         hashed = _Hashed(file)
         try:
             content = {"format": CHECKPOINT_FORMAT, "reidkit": __version__, **state}
-            torch.save(content, hashed)  # type: ignore[arg-type]  # all that torch needs of a file is to write
-        except RuntimeError:
-            if hashed.failure is not None:  # torch hides it behind one of its own
-                raise hashed.failure from None
-            raise
+            torch.save(content, hashed)  # type: ignore[arg-type]  # torch needs no more of a file
+        except RuntimeError as error:
+            raise hashed.failure or error from None
         file.write(b"\nreidkit sha256 %s\n" % hashed.digest.hexdigest().encode())
         if name == _LAST:
             file.flush()
-            os.fsync(file.fileno())  # only what is complete displaces the previous one
-            _rename_copy(path, folder / f"{_PREVIOUS}.pt")
+            os.fsync(file.fileno())  # only a complete file displaces the previous one
+            _link(path, folder / f"{_PREVIOUS}.pt")
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is anything that `load_latest` would try."""
+    """Whether there is a file that `load_latest` would read."""
     return any((folder / f"{name}.pt").exists() for name in (_LAST, _PREVIOUS))
 
 
 def load_latest(folder: Path) -> State | None:
-    """The state in `last.pt`; where that is damaged, with a warning, in `previous.pt`, which then takes its place.
+    """Read `last.pt`; if it is damaged, with a warning, `previous.pt`, which then takes its place.
 
     Returns:
-        What was given to `write_checkpoint`, or None if there is neither.
+        The state given to `write_checkpoint`, or None if there is neither file.
 
     Raises:
         RunError: Neither can be read, or one is of another format.
@@ -109,25 +104,22 @@ def load_latest(folder: Path) -> State | None:
         state = _read(previous)
     except _DamagedError as error:
         raise RunError(
-            f"{problem}. {previous}, to go on from instead, is not usable either: {error}. Start the run anew in "
-            "another folder (--output), from best.pt if that is whole (--pretrained)"
+            f"{problem}. {previous}, to go on from instead, is not usable either: {error}. Start a new run in another "
+            "folder (--output), from best.pt if that is whole (--pretrained)"
         ) from None
-    epoch = len(state.get("history", ())) - 1
     logger.warning(
         "%s. Going on from %s, whose last complete epoch is %d; what was done since is lost and done again",
-        problem,
-        previous,
-        epoch,
+        *(problem, previous, len(state.get("history", ())) - 1),
     )
     try:  # else the next checkpoint would displace the good one by the damaged one
-        _rename_copy(previous, last)
+        _link(previous, last)
     except OSError as failure:
         raise unwritable(last, failure) from failure
     return state
 
 
 def is_intact(path: Path) -> bool | None:
-    """Whether a file is as it was written, by the SHA-256 at its end; None if it has none, as those of others.
+    """Whether a file is as it was written, by the SHA-256 at its end; None if it has none.
 
     Raises:
         OSError: The file cannot be read.
@@ -149,8 +141,6 @@ def is_intact(path: Path) -> bool | None:
 def _read(path: Path) -> State:
     if not path.exists():
         raise _DamagedError("it is missing")
-    if not (path.is_file() or path.is_dir()):  # opening a pipe would wait for ever
-        raise _DamagedError("it is a pipe or a device")
     try:
         intact = is_intact(path)
     except OSError as error:
@@ -162,41 +152,21 @@ def _read(path: Path) -> State:
     try:
         state = read_checkpoint(path)
     except CheckpointError as error:
-        if intact:  # nothing happened to the file: the one before it would be no better
+        if intact:  # the file is as it was written: the one before it would be no better
             raise RunError(str(error)) from error
         raise _DamagedError(str(error)) from None
-    if type(state.get("format")) is not int or state["format"] != CHECKPOINT_FORMAT:
+    if state.get("format") != CHECKPOINT_FORMAT:
         raise RunError(
             f"{path} has format {state.get('format')!r}, this version reads {CHECKPOINT_FORMAT}; resume with the "
             f"reidkit that wrote it ({state.get('reidkit', 'unknown')})"
         )
     if intact is None:
         raise _DamagedError("its checksum is missing")
-    if not _has_kinds(state):
-        raise RunError(
-            f"{path} is whole, but is no checkpoint of a run: what it says of epochs and weights is of other kinds; "
-            "bring back a copy of it, or start the run anew in another folder (--output)"
-        )
     return state
 
 
-def _has_kinds(state: State) -> bool:
-    """Whether the parts that are there are of the kinds that a run writes; a checksum can be anybody's."""
-    history, partial = state.get("history", []), state.get("partial", {"epoch": 1})
-    tables = [state.get(name, {}) for name in ("model", "heads", "optimizer")]
-    if not isinstance(history, list) or not all(isinstance(each, dict) for each in (*tables, *history, partial)):
-        return False
-    if not all(type(each.get("epoch")) is int for each in (*history, partial)):
-        return False
-    try:
-        json.dumps(history)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return all(isinstance(record.get("mAP", 0.0), int | float) for record in history)
-
-
-def _rename_copy(path: Path, other: Path) -> None:
-    """Let a file have another name as well, in one step and without a copy; nothing happens if there is no file."""
+def _link(path: Path, other: Path) -> None:
+    """Give a file another name as well, in one step and without a copy; without a file nothing happens."""
     link = other.with_name(f".{other.name}.{os.getpid()}.tmp")
     link.unlink(missing_ok=True)
     try:
@@ -204,7 +174,7 @@ def _rename_copy(path: Path, other: Path) -> None:
         link.replace(other)
     except FileNotFoundError:
         pass
-    except OSError:  # a file system without hard links: a kill just now leaves `previous.pt` alone, which is found
+    except OSError:  # a file system without hard links: a kill here leaves `previous.pt` alone, which is found
         path.replace(other)
     finally:
         link.unlink(missing_ok=True)  # a rename between two names of one file leaves both

@@ -1,4 +1,4 @@
-"""Figures and pictures for TensorBoard, written at once: a full disk is an error, not the last word of a thread."""
+"""Metrics and pictures for TensorBoard, written at once: a full disk is an error here, not in a thread of a library."""
 
 import io
 import os
@@ -6,48 +6,36 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-__all__ = ["append_picture", "append_scalars", "event_path", "figures_of"]
+__all__ = ["append_picture", "append_scalars", "event_path"]
 
 _QUALITY = 85
 _RGB = 3  # TensorBoard's number of that colour space
 
 
 def event_path(folder: Path) -> Path:
-    """A new event file's place in a folder, named as TensorBoard expects it."""
+    """Path of a new event file in a folder, named as TensorBoard expects it."""
     return folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
 
 
-def figures_of(record: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The numbers of a line of metrics.jsonl but for the epoch, nested names joined by a slash."""
-    figures: list[tuple[str, float]] = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            figures += [(f"{name}/{inner}", number) for inner, number in figures_of(value)]
-        elif isinstance(value, int | float) and name != "epoch":
-            figures.append((name, float(value)))
-    return figures
+def append_scalars(path: Path, step: int, metrics: Mapping[str, float]) -> None:
+    """Append named metrics of one step to an event file.
 
-
-def append_scalars(path: Path, step: int, figures: Sequence[tuple[str, float]]) -> None:
-    """Append named figures of one step to an event file.
-
-    With the first event of a file, what older ones say of that step and of later ones is void.
+    The first event of a file makes the events of older files void from that step on.
 
     Raises:
         OSError: The file cannot be written.
     """
-    _append(path, step, [Summary.Value(tag=name, simple_value=value) for name, value in figures])
+    _append(path, step, [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()])
 
 
 def append_picture(path: Path, step: int, name: str, picture: Image.Image) -> None:
-    """Append a picture (RGB) of one step to an event file, as `append_scalars` does with figures.
+    """Append a picture (RGB) of one step to an event file, as `append_scalars` does with metrics.
 
     Raises:
         OSError: The file cannot be written.
@@ -64,12 +52,8 @@ def _append(path: Path, step: int, values: Sequence[Summary.Value]) -> None:
     now = time.time()
     events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
     if not path.exists():
-        start = SessionLog(status=SessionLog.START)
-        events = [
-            Event(wall_time=now, file_version="brain.Event:2"),
-            Event(wall_time=now, step=step, session_log=start),
-            *events,
-        ]
+        start = Event(wall_time=now, step=step, session_log=SessionLog(status=SessionLog.START))
+        events = [Event(wall_time=now, file_version="brain.Event:2"), start, *events]
     with path.open("ab") as file:
         writer = RecordWriter(file)
         for event in events:

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM from a scheduler, Ctrl-C from a person."""
+"""Requests to stop: SIGTERM from a scheduler, Ctrl-C from a person."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn
 
 from reidkit.errors import Interrupted
@@ -16,14 +16,14 @@ __all__ = ["Interruption", "terminable"]
 _NOTICE = b"\nstopping as soon as the work is saved; once more stops at once\n"
 
 _ECHO_SECONDS = 2.0
-"""So soon after the first, a second signal under torchrun is the first again: schedulers send it to every process, and
-torchrun hands on its own."""
+"""Time in which a second signal under torchrun is the first again: schedulers send it to every process, and torchrun
+passes on its own."""
 
 Handler = Callable[[int, FrameType | None], None]
 
 
 class Interruption:
-    """Notes the first SIGTERM or Ctrl-C, so that the loop can save its work; a second one takes its usual effect.
+    """Notes the first SIGTERM or Ctrl-C, so that the loop can save its work; a second one has its usual effect.
 
     ```
     with Interruption() as interruption:
@@ -34,8 +34,8 @@ class Interruption:
                 interruption.stop("epoch 3 is saved up to step 120 of 200")
     ```
 
-    In another than the main thread, where Python takes no signals, it notes nothing. Signals that the process ignores
-    (as `nohup` and `&` have it) stay ignored.
+    Outside the main thread, where Python takes no signals, it notes nothing. Signals that the process ignores (under
+    `nohup` and `&`) stay ignored.
     """
 
     def __init__(self) -> None:
@@ -64,25 +64,18 @@ class Interruption:
         self._before = _install(self._note, (signal.SIGTERM, signal.SIGINT))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _restore(self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        forked = os.getpid() != self._process  # it has nothing to save
-        if self.requested and not forked and self._is_echo():
-            return
-        if self.requested or forked:
-            _restore(self._before)
-            signal.raise_signal(number)
-            return
-        self._signal, self._asked_at = signal.Signals(number), time.monotonic()
-        with suppress(OSError):  # no logging here: a handler may run in the midst of it
-            os.write(2, _NOTICE)
-
-    def _is_echo(self) -> bool:
-        return "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - self._asked_at < _ECHO_SECONDS
+        if os.getpid() != self._process:  # a forked process has nothing to save
+            _take_usual_effect(number, self._before)
+        elif not self.requested:
+            self._signal, self._asked_at = signal.Signals(number), time.monotonic()
+            with suppress(OSError):  # no logging: the handler may have interrupted it
+                os.write(2, _NOTICE)
+        elif "TORCHELASTIC_RUN_ID" not in os.environ or time.monotonic() - self._asked_at >= _ECHO_SECONDS:
+            _take_usual_effect(number, self._before)
 
 
 @contextmanager
@@ -95,11 +88,9 @@ def terminable() -> Iterator[None]:
     process = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:
-            _restore(before)
-            signal.raise_signal(number)
-            return
-        raise Interrupted(number)
+        if os.getpid() == process:
+            raise Interrupted(number)
+        _take_usual_effect(number, before)
 
     before = _install(end, (signal.SIGTERM,))
     try:
@@ -112,10 +103,15 @@ def _install(handler: Handler, numbers: Sequence[signal.Signals]) -> dict[int, A
     """Handle signals, unless they are ignored; return the handlers before."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heard}
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in taken}
+
+
+def _take_usual_effect(number: int, before: dict[int, Any]) -> None:
+    _restore(before)
+    signal.raise_signal(number)
 
 
 def _restore(before: dict[int, Any]) -> None:
     for number, handler in before.items():
-        signal.signal(number, handler or signal.SIG_DFL)  # None: it was none of Python's
+        signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python

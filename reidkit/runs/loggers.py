@@ -1,88 +1,66 @@
-"""Weights & Biases and MLflow follow a run, by Lightning's loggers; whatever befalls them, the run goes on."""
+"""Weights & Biases and MLflow log a run, through Lightning's loggers. A service that fails ends no run."""
 
-import json
+import copy
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any
 
-from lightning_fabric.loggers.logger import Logger
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
-from reidkit.config import Settings
 from reidkit.errors import ConfigError
 from reidkit.runs.config import RunConfig
-from reidkit.runs.events import figures_of
-from reidkit.storage import atomic_write, read_file
+from reidkit.runs.records import EpochRecord
+from reidkit.storage import atomic_write
 
-__all__ = ["NOTES", "SERVICES", "Followers", "Service", "follow", "require_loggers"]
+__all__ = ["SERVICES", "STATE", "Loggers", "require_loggers"]
 
 logger = logging.getLogger(__name__)
 
-NOTES = "loggers.json"
-"""The file in a run folder that says which run of a service it is, and what has been told there."""
+STATE = "loggers.json"
+"""File in a run folder: for each service the run's id there, and the last epoch that it has."""
 
-Ending = Literal["success", "failed", "aborted"]
-
-_PROJECT = "reidkit"
-_PATIENCE_SECONDS = 60
-_PAUSE_SECONDS = 1800
-"""A service that fails is not asked again for so long: the packages themselves try for minutes."""
+_ENDINGS = {"success": ("FINISHED", 0), "failed": ("FAILED", 1), "aborted": ("KILLED", 255)}  # MLflow's, W&B's
+_PAUSE_SECONDS = 1800  # a service that failed is left alone for this long: its package itself tries for minutes
 
 
-class Service(NamedTuple):
-    """A place that follows runs. Its calls may raise anything."""
-
-    title: str
-    packages: tuple[str, ...]
-    """What is imported to reach it."""
-    open: Callable[[Path, str | None], Logger]
-    """The run folder, and the run's id there once it has one -> what is told of it; its `version` is that id."""
-    close: Callable[[Logger, Ending], None]
-    """How the run ended is the last that it is told."""
+class _State(BaseModel):
+    run: str
+    epoch: int = -1
 
 
-def _open_wandb(path: Path, run: str | None) -> Logger:
-    wandb, loggers = _modules("wandb")
-    # Our console is our own; a service out of reach must neither ask nor hold up a run that is done.
-    settings = wandb.Settings(console="off", login_timeout=_PATIENCE_SECONDS, finish_timeout=_PATIENCE_SECONDS)
-    project = os.environ.get("WANDB_PROJECT", _PROJECT)
-    opened: Logger = loggers.WandbLogger(path.resolve().name, path, id=run, project=project, settings=settings)
+_STATES = TypeAdapter(dict[str, _State])
+
+
+def _open_wandb(path: Path, run: str | None) -> Any:
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    # The console stays ours; a service out of reach must neither ask nor hold up a run that is done.
+    settings = wandb.Settings(console="off", login_timeout=60, finish_timeout=60)
+    project = os.environ.get("WANDB_PROJECT", "reidkit")
+    return WandbLogger(path.resolve().name, path, id=run, project=project, settings=settings)
+
+
+def _open_mlflow(path: Path, run: str | None) -> Any:
+    import mlflow
+    from pytorch_lightning.loggers import MLFlowLogger
+
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "reidkit")
+    opened = MLFlowLogger(experiment, path.resolve().name, mlflow.get_tracking_uri(), run_id=run)
+    if run is not None:
+        opened.experiment.update_run(run, status="RUNNING")
     return opened
 
 
-def _close_wandb(opened: Any, ending: Ending) -> None:
-    opened.experiment.finish(exit_code={"success": 0, "failed": 1, "aborted": 255}[ending])
-
-
-def _open_mlflow(path: Path, run: str | None) -> Logger:
-    mlflow, loggers = _modules("mlflow")
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
-    opened: Any = loggers.MLFlowLogger(experiment, path.resolve().name, mlflow.get_tracking_uri(), run_id=run)
-    if run is not None:
-        opened.experiment.update_run(run, status="RUNNING")
-    return cast(Logger, opened)
-
-
-def _close_mlflow(opened: Any, ending: Ending) -> None:
-    opened.finalize({"success": "FINISHED", "failed": "FAILED", "aborted": "KILLED"}[ending])
-
-
-def _modules(package: str) -> tuple[Any, Any]:
-    """An optional package, and Lightning's loggers."""
-    return import_module(package), import_module("pytorch_lightning.loggers")
-
-
-SERVICES: Mapping[str, Service] = {
-    "mlflow": Service("MLflow", ("mlflow", "pytorch_lightning"), _open_mlflow, _close_mlflow),
-    "wandb": Service("Weights & Biases", ("wandb", "pytorch_lightning"), _open_wandb, _close_wandb),
+SERVICES: dict[str, tuple[Callable[[Path, str | None], Any], Callable[[Any, str], object]]] = {
+    "mlflow": (_open_mlflow, lambda opened, ending: opened.finalize(_ENDINGS[ending][0])),
+    "wandb": (_open_wandb, lambda opened, ending: opened.experiment.finish(exit_code=_ENDINGS[ending][1])),
 }
-"""By their names in `logging.loggers`, which are those of the extras too."""
+"""Name of a package and its extra -> how to open a Lightning logger (run folder, id of the run there) and close it."""
 
 
 def require_loggers(names: Sequence[str]) -> None:
@@ -92,156 +70,92 @@ def require_loggers(names: Sequence[str]) -> None:
         ConfigError: One is not; the extra that brings it is named.
     """
     for name in names:
-        missing = [package for package in SERVICES[name].packages if not _installed(package)]
-        if missing:
+        # A folder `wandb`, which wandb makes, is found too, but has no origin.
+        found = {package: getattr(find_spec(package), "origin", None) for package in (name, "pytorch_lightning")}
+        if missing := [package for package, origin in found.items() if origin is None]:
             raise ConfigError(
                 f"logger {name!r} needs {', '.join(missing)}, not installed here: pip install 'reidkit[{name}]', or go "
                 "without it (--set logging.loggers=[])"
             )
 
 
-def _installed(package: str) -> bool:
-    spec = find_spec(package)
-    return spec is not None and spec.origin is not None  # a folder `wandb`, which wandb makes, is not the package
+class Loggers:
+    """The services that log a run: each epoch once, also after failures, and how the run ended.
 
+    Args:
+        path: The run folder.
+        config: All settings: they name the services, and are the hyperparameters.
+        is_main: Whether this process logs.
+        resume: Go on with the services' runs in the folder's `loggers.json`, and log what they lack.
 
-class _Note(Settings):
-    """What a run folder knows of a service."""
+    Raises:
+        ConfigError: A package is not installed.
+    """
 
-    run: str
-    """The run's id there."""
-    epoch: int
-    """The last epoch that it has been told; -1: none."""
+    def __init__(self, path: Path, config: RunConfig, *, is_main: bool = True, resume: bool = False) -> None:
+        names = config.logging.loggers if is_main else ()
+        require_loggers(names)
+        self._path, self._config = path, config
+        self._states = _read_states(path / STATE) if resume and names else {}
+        self._opened: dict[str, Any] = {}
+        self._quiet_until = dict.fromkeys(names, 0.0)
 
+    def __enter__(self) -> "Loggers":
+        return self
 
-class _Follower:
-    """One service that follows the run."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        ending = "success" if kind is None else "aborted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        for name, opened in self._opened.items():
+            self._try(name, SERVICES[name][1], opened, ending)
 
-    def __init__(self, service: Service, path: Path, settings: Mapping[str, Any], note: _Note | None) -> None:
-        self.run = None if note is None else note.run
-        self.epoch = -1 if note is None else note.epoch
-        self._service, self._path, self._settings = service, path, settings
-        self._opened: Logger | None = None
-        self._reached = self._warned = False
-        self._quiet_until = 0.0
+    def log(self, history: Sequence[EpochRecord]) -> None:
+        """Log the settings, and the metrics of the epochs (lines of metrics.jsonl) that a service lacks.
 
-    def tell(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Send what is new, unless the service has failed a short time ago."""
-        new = [record for record in history if record["epoch"] > self.epoch]
-        if (new or self.run is None) and time.monotonic() >= self._quiet_until:
-            self._try(lambda: self._send(new))
+        Raises:
+            RunError: The state cannot be written to the run folder.
+        """
+        before = copy.deepcopy(self._states)
+        for name in self._quiet_until:
+            self._try(name, self._send, name, history)
+        if self._states != before:
+            with atomic_write(self._path / STATE) as file:
+                file.write(_STATES.dump_json(self._states))
 
-    def close(self, ending: Ending) -> None:
-        """Send how the run ended, to a service that was reached and has not failed a short time ago."""
-        opened = self._opened
-        if opened is not None and self._reached and time.monotonic() >= self._quiet_until:
-            self._try(lambda: self._service.close(opened, ending))
+    def _send(self, name: str, history: Sequence[EpochRecord]) -> None:
+        state = self._states.get(name)
+        new = [record for record in history if state is None or record.epoch > state.epoch]
+        if state and not new:
+            return
+        if name not in self._opened:
+            self._opened[name] = SERVICES[name][0](self._path, state and state.run)
+        if state is None:
+            self._opened[name].log_hyperparams(self._config.model_dump(mode="json"))
+            state = self._states[name] = _State(run=str(self._opened[name].version))
+        for record in new:
+            self._opened[name].log_metrics(record.numbers(), step=record.epoch)
+            state.epoch = record.epoch
 
-    def _send(self, records: Sequence[Mapping[str, Any]]) -> None:
-        if self._opened is None:
-            self._opened = self._service.open(self._path, self.run)
-        if self.run is None:
-            self._opened.log_hyperparams(dict(self._settings))
-            self.run = str(self._opened.version)
-            self._reached = True
-        for record in records:
-            self._opened.log_metrics(dict(figures_of(record)), step=record["epoch"])
-            self.epoch, self._reached = record["epoch"], True
-
-    def _try(self, work: Callable[[], None]) -> None:
+    def _try(self, name: str, call: Callable[..., object], *arguments: Any) -> None:
+        """Call a service unless it has failed a short time ago; name its first failure."""
+        if time.monotonic() < self._quiet_until[name]:
+            return
         try:
-            work()
-        # The packages raise many kinds of errors; each means the same here.
-        except Exception as error:
-            self._quiet_until = time.monotonic() + _PAUSE_SECONDS
-            if not self._warned:
-                self._warned = True
-                reason = str(error).strip().partition("\n")[0]
+            call(*arguments)
+        except Exception as error:  # the packages raise many kinds; each means the same here
+            if not self._quiet_until[name]:
                 logger.warning(
                     "%s does not follow the run (%s: %s); the run goes on without, and tries again now and then. "
                     "--resume sends what is missing, also of a run that is finished",
-                    self._service.title,
-                    type(error).__name__,
-                    reason,
+                    *(name, type(error).__name__, str(error).strip().partition("\n")[0]),
                 )
+            self._quiet_until[name] = time.monotonic() + _PAUSE_SECONDS
 
 
-class Followers:
-    """The services that follow a run, each told every epoch once, whatever happens in between.
-
-    Args:
-        path: The run folder.
-        config: All settings; they are the hyperparameters.
-        names: Keys of `SERVICES`.
-        resume: Go on with the runs that the folder knows of, and tell what they have missed.
-
-    Raises:
-        ConfigError: A package is not installed.
-    """
-
-    def __init__(self, path: Path, config: RunConfig, names: Sequence[str], *, resume: bool = False) -> None:
-        require_loggers(names)
-        notes = _read_notes(path / NOTES) if resume and names else {}
-        settings = config.model_dump(mode="json")
-        self._notes = path / NOTES
-        self._followers = {name: _Follower(SERVICES[name], path, settings, notes.get(name)) for name in names}
-
-    def tell(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Send the configuration if that is new, and of the records (lines of metrics.jsonl) those that are.
-
-        Raises:
-            RunError: What has been told cannot be noted in the run folder.
-        """
-        if not self._followers:
-            return
-        before = self._told()
-        for follower in self._followers.values():
-            follower.tell(history)
-        if self._told() != before:
-            with atomic_write(self._notes) as file:
-                file.write(json.dumps(self._told(), indent=2).encode())
-
-    def close(self, ending: Ending) -> None:
-        """Send how the run ended."""
-        for follower in self._followers.values():
-            follower.close(ending)
-
-    def _told(self) -> dict[str, dict[str, Any]]:
-        known = self._followers.items()
-        return {name: {"run": one.run, "epoch": one.epoch} for name, one in known if one.run is not None}
-
-
-@contextmanager
-def follow(path: Path, config: RunConfig, *, leads: bool, resume: bool) -> Iterator[Followers]:
-    """Let the services of the settings follow a run to its end, however it ends.
-
-    Args:
-        path: The run folder.
-        config: All settings.
-        leads: Whether this process is the one that tells them; of the others they hear nothing.
-        resume: Whether the run goes on.
-
-    Raises:
-        ConfigError: A package is not installed.
-    """
-    followers = Followers(path, config, config.logging.loggers if leads else (), resume=resume)
-    ending: Ending = "failed"
+def _read_states(path: Path) -> dict[str, _State]:
     try:
-        yield followers
-        ending = "success"
-    except KeyboardInterrupt:
-        ending = "aborted"
-        raise
-    finally:
-        followers.close(ending)
-
-
-def _read_notes(path: Path) -> dict[str, _Note]:
-    try:
-        return TypeAdapter(dict[str, _Note]).validate_json(read_file(path))
+        return _STATES.validate_json(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        logger.warning("%s is damaged (%s): Weights & Biases and MLflow begin new runs", path, reason)
+        logger.warning("%s is damaged (%s): wandb and mlflow begin new runs", path, str(error).partition("\n")[0])
         return {}

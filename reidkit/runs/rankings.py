@@ -1,4 +1,4 @@
-"""Rank lists of an evaluation: how well each query did, and what the best, the worst and the median ones found."""
+"""Rank lists of an evaluation: the average precision of each query, and the first places of some of them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,23 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.datasets import JUNK, UNKNOWN, Split
-from reidkit.errors import EvaluationError, RunError
-from reidkit.evaluation import evaluate_distances
+from reidkit.errors import RunError
+from reidkit.evaluation import evaluate_ranking
 from reidkit.runs.run_folder import RunFolder
 from reidkit.storage import atomic_write, read_arrays
 
 __all__ = ["RANKINGS", "RankList", "Rankings", "read_rankings", "save_rankings"]
 
 RANKINGS = "rankings.npz"
-"""What a run folder calls the rank lists of its last evaluation."""
+"""Name in a run folder of the rank lists of its last evaluation."""
 
 Kind = Literal["best", "median", "worst"]
 Floats = NDArray[np.float32]
 
 _PER_KIND = 12
 _LENGTH = 10
-_BLOCK_BYTES = 128 * 2**20
-_MISSING = -1  # the gallery row of a place that a short gallery leaves empty
+_MISSING = -1  # gallery row of a place that a short gallery leaves empty
 _COLUMNS = {
     "kinds": ("U", 1),
     "queries": ("i", 1),
@@ -38,7 +37,7 @@ _COLUMNS = {
 
 
 class RankList(NamedTuple):
-    """The first places of one query; images that the protocol leaves out are not among them."""
+    """First places of one query, without the images that the protocol leaves out."""
 
     kind: Kind
     query: int
@@ -58,7 +57,7 @@ class RankList(NamedTuple):
 
 
 class Rankings(NamedTuple):
-    """What `save_rankings` stored."""
+    """Contents of rankings.npz."""
 
     average_precisions: Floats
     """(Q,) in [0, 1]; NaN for queries without a valid match."""
@@ -75,8 +74,7 @@ def save_rankings(
 ) -> None:
     """Score each query by the Market-1501 protocol (see `evaluate_ranking`) and write rankings.npz.
 
-    The file names at most 36 queries with 10 gallery images each, whatever Q and G are. Memory: blocks of queries of at
-    most 128 MiB, never Q x G.
+    The file names at most 36 queries with 10 gallery images each, whatever Q and G are.
 
     Args:
         run: Where it is written; an older file is replaced.
@@ -86,16 +84,18 @@ def save_rankings(
         gallery: The gallery.
 
     Raises:
-        EvaluationError: Features and splits disagree.
+        EvaluationError: Features and splits disagree, or no query has a match.
         RunError: The file cannot be written.
     """
-    if len(query_features) != len(query) or len(gallery_features) != len(gallery):
-        raise EvaluationError(
-            f"{len(query_features):,} and {len(gallery_features):,} features do not fit {len(query):,} queries and "
-            f"{len(gallery):,} gallery images; extract the features of these very splits"
-        )
     queries, images = (np.ascontiguousarray(array, np.float32) for array in (query_features, gallery_features))
-    precisions = _average_precisions(queries, images, query, gallery)
+    precisions = evaluate_ranking(
+        queries,
+        images,
+        query_ids=query.identities,
+        gallery_ids=gallery.identities,
+        query_cameras=query.cameras,
+        gallery_cameras=gallery.cameras,
+    ).average_precisions.astype(np.float32)
     chosen = _choose(precisions, query.identities)
     kinds = [kind for kind, rows in chosen.items() for _ in rows]
     numbers = np.array([row for rows in chosen.values() for row in rows], np.int64)
@@ -130,42 +130,14 @@ def read_rankings(folder: Path) -> Rankings | None:
         precisions = columns.pop("average_precisions").astype(np.float32)
         _check(columns, len(precisions))
     except Exception as error:  # damaged files raise many kinds
-        raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); evaluate the run anew") from error
+        raise RunError(
+            f"{path} is damaged ({type(error).__name__}: {error}); remove it: the report does without"
+        ) from error
     return Rankings(precisions, [_rank_list(columns, index, precisions) for index in range(len(columns["kinds"]))])
 
 
-def _average_precisions(queries: Floats, images: Floats, query: Split, gallery: Split) -> Floats:
-    """Average precision (Q,) of every query: the mAP of that query alone; NaN without a valid match."""
-    precisions = np.full(len(queries), np.nan, np.float32)
-    norms = np.square(images).sum(1)
-    size = max(1, _BLOCK_BYTES // (4 * max(1, len(images))))
-    possible = np.isin(query.identities, gallery.identities) & (query.identities != JUNK)
-    for start in range(0, len(queries), size):
-        for row, distances in enumerate(norms - 2 * (queries[start : start + size] @ images.T), start):
-            if possible[row]:
-                precisions[row] = _average_precision(distances, row, query, gallery)
-    return precisions
-
-
-def _average_precision(distances: Floats, row: int, query: Split, gallery: Split) -> float:
-    only = slice(row, row + 1)
-    try:
-        return evaluate_distances(
-            distances[None],
-            query_ids=query.identities[only],
-            gallery_ids=gallery.identities,
-            query_cameras=query.cameras[only],
-            gallery_cameras=gallery.cameras,
-            ranks=1,
-        ).mAP
-    except EvaluationError:  # all of its matches are of its own camera
-        if not np.isfinite(distances).all():
-            raise
-        return np.nan
-
-
 def _choose(precisions: Floats, identities: NDArray[np.int64]) -> dict[Kind, list[int]]:
-    """Rows of the best, median and worst queries, no query twice; one of each identity before a second of any."""
+    """Choose the best, worst and median queries, none twice; one of each identity before a second of any."""
     valid = np.flatnonzero(~np.isnan(precisions))
     best = valid[np.argsort(-precisions[valid], kind="stable")]
     middle = best[np.argsort(np.abs(np.arange(len(best)) - (len(best) - 1) / 2), kind="stable")]
@@ -181,14 +153,14 @@ def _choose(precisions: Floats, identities: NDArray[np.int64]) -> dict[Kind, lis
 
 
 def _spread(rows: Iterable[int], identities: NDArray[np.int64]) -> list[int]:
-    """The rows, the first one of each identity before all others."""
+    """Put the first row of each identity before all others."""
     first: dict[int, int] = {}
     rest = [row for row in rows if first.setdefault(int(identities[row]), row) != row]
     return [*first.values(), *rest]
 
 
 def _left_out(query: Split, gallery: Split, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(M, G) what takes no part: junk, and images of the query's identity by its own, known camera."""
+    """Images (M, G) that the protocol leaves out: junk, and the query's identity by the query's own, known camera."""
     cameras, identities = query.cameras[rows, None], query.identities[rows, None]
     same_shot = (cameras != UNKNOWN) & (gallery.cameras == cameras) & (gallery.identities == identities)
     out: NDArray[np.bool_] = same_shot | (gallery.identities == JUNK)
@@ -196,7 +168,7 @@ def _left_out(query: Split, gallery: Split, rows: NDArray[np.int64]) -> NDArray[
 
 
 def _first_places(queries: Floats, images: Floats, out: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Floats]:
-    """Gallery rows (M, L) by falling similarity, equal ones by row, and their similarities; L is at most 10."""
+    """Gallery rows (M, L) by falling similarity, ties by row, and their similarities; L is at most 10."""
     similarity = np.where(out, -np.inf, queries @ images.T)
     rows = np.argsort(-similarity, axis=1, kind="stable")[:, :_LENGTH]
     scores = np.take_along_axis(similarity, rows, axis=1)
@@ -212,7 +184,7 @@ def _check(columns: dict[str, NDArray[Any]], queries: int) -> None:
             raise ValueError(f"{name} of shape {array.shape} and type {array.dtype}")
     numbers = columns["queries"]
     if not set(columns["kinds"].tolist()) <= set(get_args(Kind)) or ((numbers < 0) | (numbers >= queries)).any():
-        raise ValueError("it refers to what it does not hold")
+        raise ValueError("it refers to queries or kinds that it does not have")
 
 
 def _rank_list(columns: dict[str, NDArray[Any]], index: int, precisions: Floats) -> RankList:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -26,8 +27,8 @@ __all__ = [
 
 MODES = ("pretrain", "supervised", "uda", "usl")
 _SMALL = "small"
-_DEEPEST = 8  # levels of a setting's name; more are a mistake, or meant to exhaust the stack
-_SHOWN = 200  # characters of a wrong value
+_SHORT = reprlib.Repr()  # of wrong values
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def list_recipes() -> list[str]:
@@ -42,7 +43,7 @@ def list_recipes() -> list[str]:
 
 
 def default_recipe(mode: str, target: str) -> str:
-    """The recipe of a data set, or the one for small image sets of one's own."""
+    """The recipe of a data set, or the one for small image sets."""
     named = f"{mode}/{target}"
     return named if named in list_recipes() else f"{mode}/{_SMALL}"
 
@@ -90,8 +91,6 @@ def parse_assignment(text: str) -> dict[str, Any]:
     names = key.strip().split(".")
     if not equals or not all(names):
         raise ConfigError(f"--set {text!r} is not of the form section.name=value, such as clustering.eps=0.5")
-    if len(names) > _DEEPEST:
-        raise ConfigError(f"--set names a setting {len(names):,} levels deep; there are at most {_DEEPEST}")
     try:
         parsed: Any = tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
@@ -132,7 +131,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(problem: Any) -> str:
-    """One problem of a configuration in the words of its user."""
+    """Describe one problem of a configuration to its user."""
     location = [str(part) for part in problem["loc"]]
     name = ".".join(location)
     if problem["type"] == "extra_forbidden":
@@ -140,16 +139,7 @@ def _explain(problem: Any) -> str:
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return f"unknown setting {name}{hint}; known here: {', '.join(known)}"
-    return f"{name}={_shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _shown(value: Any) -> str:
-    """A value as one can read it, whatever its size or depth."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return f"{name}={_SHORT.repr(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def _known_names(section: Sequence[str]) -> list[str]:
@@ -163,10 +153,9 @@ def _known_names(section: Sequence[str]) -> list[str]:
 
 
 def describe_config(config: RunConfig) -> str:
-    """A configuration as TOML: above each setting its meaning and unit, beside it where its value is from.
+    """Format a configuration as TOML: above each setting its meaning and unit, beside it where its value is from.
 
-    A value is the recipe's, whose source stands at the top, where the configuration was resolved from one that sets it;
-    else it is the default.
+    That is `recipe`, whose source is given at the top, or `default` where the recipe does not set it.
     """
     top = [_described(config, name) for name in RunConfig.model_fields if name not in _sections_of(config)]
     return "\n\n".join([_legend(config), "\n".join(top), *_described_sections(config, "")])
@@ -178,7 +167,7 @@ def _sections_of(settings: BaseModel) -> dict[str, BaseModel]:
 
 
 def _described_sections(settings: BaseModel, prefix: str, *, given: bool = True) -> list[str]:
-    """A table per section, those within it after it; what is not `given` by a recipe is a default as a whole."""
+    """A table per section, those within it after it; all of a section that no recipe has `given` is default."""
     described = []
     for name, section in _sections_of(settings).items():
         inner_given = given and name in settings.model_fields_set
@@ -213,7 +202,7 @@ def _comment(text: str) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value on one line; tomli_w gives every item of an array a line of its own."""
+    """Format a value on one line; tomli_w gives every item of an array its own line."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return tomli_w.dumps({"_": value}).removeprefix("_ = ").rstrip()

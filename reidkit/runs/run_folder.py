@@ -1,4 +1,4 @@
-"""The run folder: everything that a report or a resumed run needs, and nothing else."""
+"""The run folder: everything that a report or a resumed run needs."""
 
 import json
 import logging
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 import torch
+from filelock import BaseFileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,12 +22,12 @@ from reidkit.datasets import Split
 from reidkit.errors import ConfigError, RunError
 from reidkit.runs.checkpoints import has_checkpoint, load_latest, write_checkpoint
 from reidkit.runs.config import RunConfig
-from reidkit.runs.events import append_picture, append_scalars, event_path, figures_of
+from reidkit.runs.events import append_picture, append_scalars, event_path
 from reidkit.runs.recipes import resolve_config
+from reidkit.runs.records import EpochRecord
 from reidkit.storage import (
     LOCK_NAME,
     RUN_FEATURES,
-    FolderLock,
     atomic_write,
     hold,
     is_leftover,
@@ -34,21 +35,20 @@ from reidkit.storage import (
     read_file,
     remove_leftovers,
     unwritable,
+    write_features,
 )
 
 __all__ = ["RunFolder", "environment", "latest_run_path", "new_run_path"]
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
-
-_PACKAGES = ("torch", "torchvision", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
+_PACKAGES = ("torch", "timm", "numba", "numpy", "scipy", "scikit-learn", "hdbscan", "lightning-fabric")
 
 
 class RunFolder:
     """Reads and writes one run folder.
 
-    `create` and `open` hold it against other processes, until `close` or the end of the process.
+    `create` and `open` lock it against other processes, until `close` or the end of the process.
 
     Args:
         path: The folder; `create` makes it.
@@ -59,17 +59,16 @@ class RunFolder:
         self.log_file = path / "log.txt"
         self._checkpoints, self._labels = path / "checkpoints", path / "labels"
         self._events: Path | None = None
-        self._lock: FolderLock | None = None
+        self._lock: BaseFileLock | None = None
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> "RunFolder":
-        """Make a new run folder and record configuration and environment in it.
+        """Make a new run folder with configuration and environment.
 
-        A run that stopped before its first evaluation, for want of data or weights say, left nothing to lose: its
-        folder is used again.
+        The folder of a run that stopped before its first evaluation, for want of data or weights, is used again.
 
         Raises:
-            RunError: The folder is used already, by a process at work even, or cannot be written.
+            RunError: The folder is used already, or cannot be written.
         """
         if os.path.lexists(path) and not _may_be_run(path):
             raise _used(path)
@@ -83,8 +82,7 @@ class RunFolder:
             run.close()
             raise _used(path)
         run.save_config(config)
-        with atomic_write(path / "environment.json") as file:
-            file.write(json.dumps(environment(), indent=2).encode())
+        run._write("environment.json", json.dumps(environment(), indent=2).encode())
         run._tidy()
         return run
 
@@ -93,7 +91,7 @@ class RunFolder:
         """Open an existing run folder, and remove what a kill left half-written in it.
 
         Raises:
-            RunError: It is not one, another process works in it, or it cannot be written.
+            RunError: It is no run folder, another process holds it, or it cannot be written.
         """
         if not os.path.isfile(path / "config.toml"):
             raise RunError(f"{path} is not a run folder (it has no config.toml); start a run without --resume")
@@ -102,7 +100,12 @@ class RunFolder:
         run._tidy()
         return run
 
+    def _write(self, name: str, content: bytes) -> None:
+        with atomic_write(self.path / name) as file:
+            file.write(content)
+
     def _tidy(self) -> None:
+        """Make the inner folders, and remove what a kill left half-written."""
         for folder in (self.path, self._labels, self._checkpoints):
             try:
                 folder.mkdir(exist_ok=True)
@@ -117,11 +120,10 @@ class RunFolder:
 
     def save_config(self, config: RunConfig) -> None:
         """Write the resolved configuration; `--config` runs it again."""
-        with atomic_write(self.path / "config.toml") as file:
-            tomli_w.dump(config.model_dump(mode="json", exclude_none=True), file)
+        self._write("config.toml", tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)).encode())
 
     def read_config(self) -> RunConfig:
-        """The configuration of the run.
+        """Read the configuration of the run.
 
         Raises:
             RunError: config.toml is damaged or of another version.
@@ -142,19 +144,18 @@ class RunFolder:
             ) from None
 
     def _writer(self) -> str:
-        """The version that began the run."""
+        """Version of reidkit that began the run."""
         try:
             return str(json.loads(read_file(self.path / "environment.json"))["reidkit"])
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return "unknown"
 
-    def restore_history(self, records: Sequence[Record]) -> None:
-        """Cut metrics.jsonl back to what the checkpoint knows: a kill can fall between the two."""
-        with atomic_write(self.path / "metrics.jsonl") as file:
-            file.writelines(_line(record) for record in records)
+    def restore_history(self, records: Sequence[EpochRecord]) -> None:
+        """Cut metrics.jsonl back to the epochs of the checkpoint: a kill can fall between the two."""
+        self._write("metrics.jsonl", b"".join(map(_line, records)))
 
-    def append(self, record: Record) -> None:
-        """Add one epoch's line to metrics.jsonl and its figures to the TensorBoard events.
+    def append(self, record: EpochRecord) -> None:
+        """Add one epoch's line to metrics.jsonl and its metrics to the TensorBoard events.
 
         Raises:
             RunError: The disk is full, or the folder is gone or cannot be written.
@@ -162,7 +163,7 @@ class RunFolder:
         try:
             with (self.path / "metrics.jsonl").open("ab") as file:
                 file.write(_line(record))
-            append_scalars(self._event_file(), record["epoch"], figures_of(record))
+            append_scalars(self._event_file(), record.epoch, record.numbers())
         except OSError as error:
             raise unwritable(self.path / "metrics.jsonl", error) from error
 
@@ -183,8 +184,8 @@ class RunFolder:
             self._events = event_path(self.path)
         return self._events
 
-    def read_metrics(self) -> list[Record]:
-        """The lines of metrics.jsonl.
+    def read_metrics(self) -> list[EpochRecord]:
+        """Read the lines of metrics.jsonl.
 
         Raises:
             RunError: It is damaged.
@@ -193,9 +194,9 @@ class RunFolder:
         if not path.is_file():
             return []
         try:
-            return [json.loads(line) for line in read_file(path).splitlines()]
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path} is damaged ({error}); --resume writes it anew from the last checkpoint") from error
+            return [EpochRecord.from_line(json.loads(line)) for line in read_file(path).splitlines()]
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise RunError(f"{path} is damaged ({error}); --resume writes it again from the last checkpoint") from error
 
     def save_labels(self, epoch: int, labels: NDArray[np.int64], paths: Sequence[Path]) -> None:
         """Write one epoch's labels (N,), -1 is noise, with the images' absolute paths, to labels/epoch_NNN.npz."""
@@ -204,7 +205,7 @@ class RunFolder:
 
     @property
     def bad_batch(self) -> Path:
-        """The file of `save_bad_batch`."""
+        """File that `save_bad_batch` writes."""
         return self.path / "bad_batch.npz"
 
     def save_bad_batch(
@@ -216,25 +217,19 @@ class RunFolder:
             indices: (B,) of the training images.
             paths: (B,) of their files.
             labels: (B,) their labels.
-            losses: (S,) of the epoch's steps so far, since it was resumed; NaN: not finite. The last is the batch's.
+            losses: (S,) of the epoch's steps since it was begun or resumed, the batch's last; NaN: not finite.
         """
         with atomic_write(self.bad_batch) as file:
             names = np.array([str(path.resolve()) for path in paths])
             np.savez(file, indices=indices, paths=names, labels=labels, losses=np.array(losses))
 
     def save_features(self, features: NDArray[np.float32], split: Split) -> None:
-        """Write features (N, D) of a split, with all that is known of its images, as `read_features` reads them."""
-        with atomic_write(self.path / RUN_FEATURES) as file:
-            np.savez(
-                file,
-                features=features,
-                identities=split.identities,
-                cameras=split.cameras,
-                paths=np.array([str(path.resolve()) for path in split.paths]),
-            )
+        """Write features (N, D) of a split with paths, identities and cameras, as `read_features` reads them."""
+        paths = [str(path.resolve()) for path in split.paths]
+        write_features(self.path / RUN_FEATURES, features, paths, split.identities, split.cameras)
 
     def load_labels(self, epoch: int) -> NDArray[np.int64] | None:
-        """The labels (N,) that `save_labels` wrote for an epoch; None if they are gone or, with a word, damaged."""
+        """Read the labels (N,) of an epoch; None if they are gone, or damaged, of which a warning says so."""
         path = self._labels / f"epoch_{epoch:03d}.npz"
         try:
             labels: NDArray[np.int64] = read_arrays(path, ("labels",))["labels"]
@@ -256,7 +251,7 @@ class RunFolder:
         write_checkpoint(self._checkpoints, name, state)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The state of the last checkpoint, the one before it if that is damaged, or None where the run never began.
+        """Read the last checkpoint, or the one before it if that is damaged; None where the run never began.
 
         Raises:
             RunError: The checkpoints are gone, damaged or of another format.
@@ -271,14 +266,12 @@ class RunFolder:
         return state
 
     def close(self) -> None:
-        """Let other processes have the folder."""
+        """Unlock the folder."""
         self._events = self._lock = None
 
 
 def new_run_path(parent: Path, name: str) -> Path:
-    """Make the first of the folders NAME, NAME-2, NAME-3, ... below `parent` that does not exist.
-
-    Two processes never get the same one.
+    """Make the first of the folders NAME, NAME-2, NAME-3, ... below `parent` that is free; no two processes get one.
 
     Raises:
         RunError: It cannot be made.
@@ -311,7 +304,7 @@ def latest_run_path(parent: Path, name: str) -> Path:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware, as a bug report needs them."""
+    """Versions and hardware, for bug reports."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -331,7 +324,7 @@ def environment() -> dict[str, Any]:
 
 
 def _may_be_run(path: Path) -> bool:
-    """Whether a folder is that of a run, or holds nothing of anyone's."""
+    """Whether a folder is that of a run, or empty but for a lock and leftovers."""
     if not path.is_dir():
         return False
     ours = (entry.name == LOCK_NAME or is_leftover(entry) for entry in path.iterdir())
@@ -346,5 +339,5 @@ def _numbered(parent: Path, name: str, number: int) -> Path:
     return parent / (name if number == 1 else f"{name}-{number}")
 
 
-def _line(record: Record) -> bytes:
-    return (json.dumps(record) + "\n").encode()
+def _line(record: EpochRecord) -> bytes:
+    return (json.dumps(record.as_line()) + "\n").encode()

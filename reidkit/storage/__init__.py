@@ -1,26 +1,27 @@
-"""Files: atomic writes, locks, safe reading, feature files, Parquet. Loads neither torch nor numba."""
+"""Files: atomic writes, locks, safe reading, feature files, work folders, Parquet. Loads neither torch nor numba."""
 
-from reidkit.storage.atomic import atomic_write, is_leftover, remove_leftovers, unwritable
+from reidkit.storage.atomic import atomic_write, check_writable, is_leftover, remove_leftovers, unwritable
 from reidkit.storage.feature_files import (
     RUN_FEATURES,
     FeatureFile,
-    check_writable,
+    check_output,
     read_arrays,
     read_features,
     read_integers,
+    read_parquet,
+    write_features,
     write_labels,
 )
-from reidkit.storage.feature_output import check_output, write_features
-from reidkit.storage.locks import LOCK_NAME, FolderLock, hold, sole_writer
-from reidkit.storage.parquet import read_parquet
+from reidkit.storage.locks import LOCK_NAME, hold, sole_writer
 from reidkit.storage.safe_open import NotAFileError, open_file, read_file
+from reidkit.storage.work_folder import WorkFolder
 
 __all__ = [
     "LOCK_NAME",
     "RUN_FEATURES",
     "FeatureFile",
-    "FolderLock",
     "NotAFileError",
+    "WorkFolder",
     "atomic_write",
     "check_output",
     "check_writable",

@@ -1,27 +1,23 @@
-"""Writing files so that a reader, a full disk or a kill never meets half of one."""
+"""Atomic writes: a reader, a full disk or a kill never leaves half a file."""
 
 import errno
 import fcntl
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from reidkit.errors import RunError
+from reidkit.errors import DataError, RunError
 
-__all__ = ["atomic_write", "is_leftover", "remove_leftovers", "unwritable"]
+__all__ = ["atomic_write", "check_writable", "is_leftover", "remove_leftovers", "unwritable"]
 
-_FULL, _CLOSED, _GONE = (
-    "Free some space",
-    "Make its folder writable",
-    "Its folder is gone: bring it back or choose another",
-)
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), _GONE),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make its folder writable"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), "Its folder is gone: bring it back or choose another"),
 }
 
 
@@ -29,8 +25,8 @@ _REMEDIES = {
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on leaving it is flushed to the disk and renamed onto `path`.
 
-    Whatever goes wrong inside, `path` keeps its old content and the temporary file is removed. A kill leaves the
-    temporary file, which `remove_leftovers` finds.
+    After an error inside, `path` keeps its old content and the temporary file is removed. A kill leaves the temporary
+    file, which `remove_leftovers` finds.
 
     Raises:
         RunError: The disk is full, or the folder is gone or cannot be written.
@@ -38,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            with suppress(OSError):  # the lock only tells `remove_leftovers` that the writer lives
+            with suppress(OSError):  # by the lock `remove_leftovers` knows that the writer lives
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
@@ -52,8 +48,23 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Make sure, before any work, that a file can be written; an existing file keeps its content.
+
+    Raises:
+        DataError: The path is a folder, or its folder does not exist or cannot be written.
+    """
+    try:
+        if path.exists():
+            path.open("ab").close()
+        else:
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}); choose another file") from error
+
+
 def unwritable(path: Path, error: OSError) -> RunError:
-    """What to tell of a file that the system did not let us write: its reason, and the remedy."""
+    """Error about a file that the system refused to write, with its reason and the remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "Mend that")
     return RunError(
         f"{path} could not be written ({error.strerror or error}); what was complete before is untouched. {remedy}, "
@@ -67,18 +78,18 @@ def is_leftover(path: Path) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder; what is being written now stays."""
+    """Remove the files that killed processes left half-written in a folder; those being written now stay."""
     for path in folder.glob(".*.tmp"):
         if not is_leftover(path) or path.is_symlink() or not path.is_file():
             continue
-        # A lock is not to be had while the writer lives, or where the file system knows none.
+        # Locking fails while the writer lives, and on file systems without locks.
         with suppress(OSError), path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk."""
+    """Flush a rename to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,47 +1,52 @@
-"""Feature files: embeddings of anything from .npy, .npz, .parquet and .safetensors, and the labels found for them.
+"""Feature files: embeddings of anything in .npy, .npz, .parquet and .safetensors, and the labels found for them.
 
-Nothing is ever unpickled: a file from a stranger can be wrong, but it cannot run code.
+Nothing is unpickled. Writing makes no second copy of the features.
 """
 
 import csv
 import io
-import sys
-import tempfile
+import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import DataError
-from reidkit.storage.atomic import atomic_write
-from reidkit.storage.parquet import read_parquet
+from reidkit.storage.atomic import atomic_write, check_writable
 from reidkit.storage.safe_open import open_file
 
 __all__ = [
+    "OUTPUT_KINDS",
     "RUN_FEATURES",
     "FeatureFile",
-    "check_writable",
+    "check_output",
     "read_arrays",
     "read_features",
     "read_integers",
+    "read_parquet",
+    "write_features",
     "write_labels",
 ]
 
+OUTPUT_KINDS = (".npz", ".parquet", ".safetensors")
+"""Suffixes of the files that `write_features` writes."""
+
 RUN_FEATURES = "features.npz"
-"""What a run folder calls the features of its last clustering."""
+"""Name in a run folder of the features of its last clustering."""
 
 _EXTRAS = ("identities", "cameras", "paths")
 _ROWS = 8192
-_INFLATED, _RATIO = 2**28, 200  # bytes of an array, and times its compressed size, beyond which it is taken for a bomb
 
 Arrays = dict[str, NDArray[Any]]
 Content = TypeVar("Content")
+Integers = NDArray[np.int64]
 
 
 class FeatureFile(NamedTuple):
-    """What a feature file holds."""
+    """Contents of a feature file of N images."""
 
     features: NDArray[np.floating[Any]]
     """(N, D) float32 or float64, all finite."""
@@ -50,11 +55,11 @@ class FeatureFile(NamedTuple):
     cameras: NDArray[np.int64] | None
     """(N,) cameras, -1 is unknown."""
     paths: list[str] | None
-    """N names of the images."""
+    """N paths or names of the images."""
 
 
 def read_features(path: Path) -> FeatureFile:
-    """Read features and what comes with them.
+    """Read features (N, D), and identities, cameras and paths where the file has them.
 
     * `.npy`: one array (N, D).
     * `.npz`, `.safetensors`: an array `features` (N, D); optional arrays `identities`, `cameras`, `paths` (N,).
@@ -66,7 +71,7 @@ def read_features(path: Path) -> FeatureFile:
     numbered in alphabetical order. Integers and half precision become float32.
 
     Args:
-        path: The file; its suffix says what it is.
+        path: The file, whose suffix gives its kind, or a run folder.
 
     Raises:
         DataError: The file is missing, damaged, of another kind, or lacks features; features of a wrong shape, or with
@@ -115,46 +120,66 @@ def read_integers(path: Path, name: str, count: int) -> NDArray[np.int64]:
 
 
 def read_arrays(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> Arrays:
-    """Arrays of a .npz file by their names; nothing is unpickled.
+    """Read arrays of a .npz file by their names; nothing is unpickled.
 
     Raises:
-        DataError: One of `names` is missing, or inflates out of all proportion.
+        DataError: One of `names` is missing.
         Exception: Of many kinds, if the file is missing or damaged.
     """
     # numpy leaves a file that it opened itself open if it is damaged.
     with open_file(path) as file, np.load(file, allow_pickle=False) as archive:
         if missing := [name for name in names if name not in archive.files]:
-            raise DataError(
-                f"{path} has no array `{missing[0]}` (found: {', '.join(archive.files[:12]) or 'nothing'}); store it "
-                "under this name"
-            )
-        for member in archive.zip.infolist():
-            if member.file_size > max(_INFLATED, _RATIO * member.compress_size):
-                raise DataError(
-                    f"{path} holds {member.filename!r}, whose {member.compress_size:,} bytes would inflate to "
-                    f"{member.file_size:,}, over {_RATIO} times as many; if that is meant, store it uncompressed"
-                )
+            raise _lacks(path, missing[0], archive.files)
         found = {name: archive[name] for name in (*names, *optional) if name in archive.files}
     for name, value in found.items():
         if not isinstance(value, np.ndarray):
             raise ValueError(f"{name} is no array")
-        _check_text(value)
     return found
 
 
-def check_writable(path: Path) -> None:
-    """Make sure, before any work, that a file can be written; an existing file keeps its content.
+def read_parquet(path: Path) -> Any:
+    """Read a Parquet file as a `pyarrow.Table`.
 
     Raises:
-        DataError: The path is a folder, or its folder does not exist or cannot be written.
+        OSError, pyarrow.ArrowException: It is missing or damaged.
     """
-    try:
-        if path.exists():
-            path.open("ab").close()
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:  # `read_table` would take folders named a=b for columns
+        return file.read()
+
+
+def check_output(path: Path) -> None:
+    """Make sure, before any work, that `write_features` can write a file.
+
+    Raises:
+        DataError: Its suffix is of no known kind, or it cannot be written.
+    """
+    if path.suffix.lower() not in OUTPUT_KINDS:
+        raise DataError(
+            f"{path} has the suffix {path.suffix!r}, which is none of {', '.join(OUTPUT_KINDS)}; choose one"
+        )
+    check_writable(path)
+
+
+def write_features(
+    path: Path, features: NDArray[np.float32], paths: list[str], identities: Integers, cameras: Integers
+) -> None:
+    """Write features (N, D), paths (N), identities (N,) and cameras (N,), of which -1 is unknown, in one step.
+
+    Raises:
+        DataError: The paths are too many for the header of a .safetensors file.
+        RunError: The file cannot be written.
+    """
+    kind = path.suffix.lower()
+    with atomic_write(path) as file:
+        if kind == ".npz":
+            np.savez(file, features=features, paths=np.array(paths), identities=identities, cameras=cameras)
+        elif kind == ".parquet":
+            _write_parquet(file, features, paths, identities, cameras)
         else:
-            tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); choose another file") from error
+            arrays = {"features": features, "identities": identities, "cameras": cameras}
+            _write_safetensors(Path(file.name), arrays, paths)
 
 
 def write_labels(path: Path, labels: NDArray[np.integer[Any]], paths: list[str] | None) -> None:
@@ -183,19 +208,22 @@ def _read(path: Path, readers: dict[str, Callable[[Path], Content]]) -> Content:
         raise
     except Exception as error:  # damaged files raise many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read as a {path.suffix} file ({reason}); write it anew") from error
+        raise DataError(f"{path} cannot be read as a {path.suffix} file ({reason}); write it again") from error
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
     # numpy leaves a file that it opened itself open if it is damaged.
     with path.open("rb") as file:
-        values = np.lib.format.read_array(file, allow_pickle=False)
-    _check_text(values)
-    return values
+        return _plain(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _read_npz(path: Path) -> Arrays:
-    return read_arrays(path, ("features",), _EXTRAS)
+    return {name: _plain(value) for name, value in read_arrays(path, ("features",), _EXTRAS).items()}
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Turn numpy's text into Python's, which fails here if damaged, and of which one long name lengthens no other."""
+    return values.astype(np.object_) if values.dtype.kind == "U" else values
 
 
 def _read_safetensors(path: Path) -> Arrays:
@@ -204,10 +232,7 @@ def _read_safetensors(path: Path) -> Arrays:
     with safe_open(path, framework="pt") as tensors:  # numpy does not know bfloat16
         names = list(tensors.keys())
         if "features" not in names:
-            raise DataError(
-                f"{path} has no array `features` (found: {', '.join(names[:12]) or 'nothing'}); store the (N, D) "
-                "features under this name"
-            )
+            raise _lacks(path, "features", names)
         wanted = {name: tensors.get_tensor(name) for name in ("features", *_EXTRAS) if name in names}
     return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in wanted.items()}
 
@@ -255,6 +280,37 @@ def _read_parquet(path: Path) -> Arrays:
     return arrays
 
 
+def _write_parquet(
+    file: IO[bytes], features: NDArray[np.float32], paths: list[str], identities: Integers, cameras: Integers
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    number, lists = pa.int64(), pa.list_(pa.float32())
+    schema = pa.schema([("features", lists), ("paths", pa.string()), ("identities", number), ("cameras", number)])
+    with parquet.ParquetWriter(file, schema) as writer:
+        for start in range(0, len(features), _ROWS):
+            part = slice(start, start + _ROWS)
+            block = np.ascontiguousarray(features[part])
+            offsets = np.arange(0, block.size + 1, block.shape[1], dtype=np.int32)
+            # Names that are not valid Unicode keep a question mark for each such byte: Parquet's text is UTF-8.
+            names = [name.encode("utf-8", "replace").decode() for name in paths[part]]
+            columns = [pa.ListArray.from_arrays(offsets, block.ravel()), names, identities[part], cameras[part]]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _write_safetensors(path: Path, arrays: Arrays, paths: list[str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(arrays, path, {"paths": json.dumps(paths)})
+    except SafetensorError as error:
+        raise DataError(f"{path} cannot hold {len(paths):,} paths ({error}); choose .parquet or .npz") from error
+    with path.open("rb") as written:  # the library renames a file onto the one that is flushed otherwise
+        os.fsync(written.fileno())
+
+
 def _check_features(path: Path, features: NDArray[Any]) -> NDArray[np.floating[Any]]:
     if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "fiu":
         raise DataError(
@@ -277,7 +333,7 @@ def _check_features(path: Path, features: NDArray[Any]) -> NDArray[np.floating[A
 
 
 def _check_integers(path: Path, name: str, values: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Integers as they are, text numbered in alphabetical order; unknown becomes -1."""
+    """Number text in alphabetical order, leave integers; unknown becomes -1."""
     if values.shape != (count,) or not (values.dtype.kind in "iu" or _is_text(values)):
         raise DataError(_misfit(path, name, values, count, "integers or text"))
     if values.dtype.kind in "iu":
@@ -287,17 +343,14 @@ def _check_integers(path: Path, name: str, values: NDArray[Any], count: int) -> 
     return np.array([ranks.get(text, -1) for text in names], dtype=np.int64)
 
 
-def _check_text(values: NDArray[Any]) -> None:
-    """Make sure that numpy's text is text: it takes any 32 bits for a character, and Python fails on them later."""
-    if values.dtype.kind == "U" and values.size and values.dtype.itemsize:
-        codes = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False)).reshape(-1)
-        if codes.view(np.uint32).max() > sys.maxunicode:
-            raise ValueError("its text holds what are no characters")
-
-
 def _is_text(values: NDArray[Any]) -> bool:
-    """Whether an array holds text: numpy's own, or Python's, in which one long name does not lengthen all others."""
-    return values.dtype.kind == "U" or (values.dtype.kind == "O" and all(type(value) is str for value in values.flat))
+    return values.dtype.kind == "O" and all(type(value) is str for value in values.flat)
+
+
+def _lacks(path: Path, name: str, found: Sequence[str]) -> DataError:
+    return DataError(
+        f"{path} has no array `{name}` (found: {', '.join(found[:12]) or 'nothing'}); store it under this name"
+    )
 
 
 def _misfit(path: Path, name: str, values: NDArray[Any], count: int, kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Opening what lies in folders of others, where not everything with the name of a file is one."""
+"""Opening files in folders of others, where a pipe or a folder may have the name of a file."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ class NotAFileError(OSError):
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a file to read it; a pipe, which would be waited for, or a device, which may never end, is refused.
+    """Open a file to read it. A pipe, which would be waited for, or a device, which may never end, is refused.
 
     Raises:
         NotAFileError: It is a pipe, a device or a folder.

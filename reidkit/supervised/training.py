@@ -5,15 +5,16 @@ from pathlib import Path
 from reidkit.loop import (
     Benchmark,
     Progress,
-    alternate,
+    Trainer,
     build_model,
     create_fabric,
     find_dataset,
     identity_stage,
     read_benchmark,
     read_dataset,
+    train,
 )
-from reidkit.runs import Record, RunConfig, RunFolder
+from reidkit.runs import EpochRecord, RunConfig, RunFolder
 
 __all__ = ["train_supervised"]
 
@@ -25,7 +26,7 @@ def train_supervised(
     data_root: Path | None = None,
     progress: Progress | None = None,
     resume: bool = False,
-) -> list[Record]:
+) -> list[EpochRecord]:
     """Train on the identities of the training images of `config.data.target`.
 
     Args:
@@ -41,13 +42,11 @@ def train_supervised(
     Raises:
         ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
-    progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
+    progress = progress or Progress()
     dataset = find_dataset(config.data.target, config, data_root, progress)
-    model = build_model(config.backbone, config.seed)
-    train = read_dataset(dataset, "train", config, progress)
+    trainer = Trainer(fabric, build_model(config.backbone, config.seed), config, progress)
+    images = read_dataset(dataset, "train", config, progress)
     benchmark = Benchmark(read_benchmark(dataset, config, progress))
-    stage = identity_stage(
-        train, config, last_epoch=config.training.epochs, feature_dim=model.feature_dim, device=fabric.device
-    )
-    return alternate(fabric, model, [stage], benchmark, run, config, progress, resume=resume)
+    stage = identity_stage(images, trainer, last_epoch=config.training.epochs)
+    return train(trainer, [stage], benchmark, run, resume=resume)

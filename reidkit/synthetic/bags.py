@@ -37,7 +37,7 @@ def draw_bag(canvas: Canvas, view: View, person: Person, skeleton: Skeleton) -> 
         bottom = top - np.array([0, 0.13 * h * bag.size, 0], dtype=np.float32)
         for lean in (0.06, -0.06):
             ends = view.place(np.stack([hand, top + np.array([0, 0, lean], dtype=np.float32)]))
-            canvas.tube(ends[0], ends[1], [0.012], [0.012], bag.color)
+            canvas.tube(ends, [0.012], [0.012], bag.color)
         _box(canvas, view, top, bottom, (0.05 * bag.size, 0.135 * bag.size), bag.color)
 
 
@@ -48,7 +48,7 @@ def _box(canvas: Canvas, view: View, top: Array, bottom: Array, half: tuple[floa
     ends = view.place(np.stack([top, bottom]))
     shape = (0.82, 1.0, 1.0, 0.95)
     widths, depths = [float(across * s) for s in shape], [float(along * s) for s in shape]
-    canvas.tube(ends[0], ends[1], widths, depths, paint, yaw=view.yaw, caps=(0.25, 0.25), boxy=True, folds=0.2)
+    canvas.tube(ends, widths, depths, paint, yaw=view.yaw, caps=(0.25, 0.25), boxy=True, folds=0.2)
 
 
 def _pocketed(color: Color) -> TubePaint:

@@ -70,7 +70,7 @@ class _Figure:
     ) -> None:
         """A round tube between two points of body space, radii in metres."""
         ends = self.view.place(np.stack([a, b]))
-        self.canvas.tube(ends[0], ends[1], radii, radii, paint, yaw=self.view.yaw, caps=caps, folds=folds)
+        self.canvas.tube(ends, radii, radii, paint, yaw=self.view.yaw, caps=caps, folds=folds)
 
     def spine(self, place: float) -> Array:
         """A point of the spine, 0 at the neck and 1 at the crotch, beyond 1 straight below it."""
@@ -123,7 +123,7 @@ class _Figure:
         """A garment that follows the trunk."""
         across, along = seen_sizes(*self.trunk_sizes(np.linspace(start, end, 9), slack), self.view.yaw)
         ends = self.view.place(np.stack([self.spine(start), self.spine(end)]))
-        self.canvas.tube(ends[0], ends[1], across, along, paint, yaw=self.view.yaw, caps=(0.12, 0.12), folds=_FOLDS)
+        self.canvas.tube(ends, across, along, paint, yaw=self.view.yaw, caps=(0.12, 0.12), folds=_FOLDS)
 
     @staticmethod
     def drop(hem: float) -> float:
@@ -152,9 +152,7 @@ class _Figure:
         widths = np.maximum(np.array(across) * flare, 1.05 * legs[:, 0])
         depths = np.maximum(np.array(along) * flare, 1.6 * legs[:, 2])
         across, along = widths.tolist(), depths.tolist()
-        self.canvas.tube(
-            ends[0], ends[1], across, along, paint, yaw=self.view.yaw, caps=(0.1, 0.1), boxy=True, folds=_FOLDS
-        )
+        self.canvas.tube(ends, across, along, paint, yaw=self.view.yaw, caps=(0.1, 0.1), boxy=True, folds=_FOLDS)
 
     def neck(self) -> None:
         person, h = self.person, np.float32(self.height)

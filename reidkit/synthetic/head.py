@@ -95,7 +95,7 @@ def _tail(canvas: Canvas, view: View, person: Person, skeleton: Skeleton) -> Non
         wide, deep = [0.018 * h, 0.024 * h, 0.020 * h, 0.010 * h], [0.018 * h, 0.024 * h, 0.020 * h, 0.010 * h]
     ends = view.place(skeleton.head + np.array(path, dtype=np.float32) * np.float32(h))
     across, along = seen_sizes(wide, deep, view.yaw)
-    canvas.tube(ends[0], ends[1], across, along, person.hair.color, yaw=view.yaw, caps=(0.7, 0.7), folds=_STRANDS)
+    canvas.tube(ends, across, along, person.hair.color, yaw=view.yaw, caps=(0.7, 0.7), folds=_STRANDS)
 
 
 def _darker(color: Color, factor: float) -> Color:

@@ -35,7 +35,7 @@ def draw_occluder(canvas: Canvas, pitch: float, rng: np.random.Generator) -> Non
 
 def _post(canvas: Canvas, view: View, x: float, z: float, height: float, radius: float, paint: TubePaint) -> None:
     ends = view.place(np.array([[x, height, z], [x, 0, z]], dtype=np.float32))
-    canvas.tube(ends[0], ends[1], [radius], [radius], paint, caps=(0.8, 0.0))
+    canvas.tube(ends, [radius], [radius], paint, caps=(0.8, 0.0))
 
 
 def _block(canvas: Canvas, view: View, low: Array, high: Array, paint: TubePaint, folds: float = 0.0) -> None:
@@ -43,7 +43,7 @@ def _block(canvas: Canvas, view: View, low: Array, high: Array, paint: TubePaint
     middle, half = (low + high) / 2, (high - low) / 2
     ends = view.place(np.array([[middle[0], high[1], middle[2]], [middle[0], low[1], middle[2]]], dtype=np.float32))
     rounding = 0.02 / float(half[0])
-    canvas.tube(ends[0], ends[1], [half[0]], [half[2]], paint, caps=(rounding, rounding), boxy=True, folds=folds)
+    canvas.tube(ends, [half[0]], [half[2]], paint, caps=(rounding, rounding), boxy=True, folds=folds)
 
 
 def _bollard(canvas: Canvas, view: View, rng: np.random.Generator) -> None:

@@ -97,8 +97,7 @@ class Canvas:
 
     def tube(
         self,
-        top: Array,
-        bottom: Array,
+        ends: Array,
         half_widths: Sequence[float],
         half_depths: Sequence[float],
         paint: TubePaint,
@@ -111,8 +110,7 @@ class Canvas:
         """Draw a tube of elliptic section.
 
         Args:
-            top: Upper end in view space, (3,).
-            bottom: Lower end, (3,).
+            ends: Upper and lower end in view space, (2, 3).
             half_widths: Half sizes across the view at equal steps from top to bottom.
             half_depths: Half sizes along the view, at the same steps.
             paint: The surface; angles are radians from where the front points, positive towards the body's left.
@@ -121,11 +119,13 @@ class Canvas:
             boxy: Whether the section is a rounded box.
             folds: How strongly the light shows creases, 0 to 1.
         """
+        # Pixels near the axis: s along and q across it, in metres
+        top, bottom = ends
         axis = (bottom - top).tolist()
         length = float(np.hypot(axis[0], axis[1]))
         dx, dy = (axis[0] / length, axis[1] / length) if length > _TINY else (0.0, -1.0)
         widest = max(half_widths)
-        window = self._window(np.stack([top, bottom]), widest * max(1.0, *caps))
+        window = self._window(ends, widest * max(1.0, *caps))
         if window is None:
             return
         x, y = self._metres(window, top)
@@ -133,6 +133,7 @@ class Canvas:
         close = (np.abs(q) < widest) & (s > -caps[0] * widest - _TINY) & (s < length + caps[1] * widest + _TINY)
         chosen = np.flatnonzero(close)
         s, q, pixels = s.reshape(-1)[chosen], q.reshape(-1)[chosen], self._pixels(window, chosen)
+        # Section at every pixel: `across` and `past` the rounded ends, in half sizes
         t = np.minimum(np.maximum(s / np.float32(max(length, _TINY)), 0), 1)
         radius = _profile(t, half_widths)
         depth = radius if half_depths is half_widths else _profile(t, half_depths)
@@ -141,6 +142,7 @@ class Canvas:
         across = q / radius
         squared = across * across
         section = (squared * squared if boxy else squared) + past * past
+        # Depth, and the pixels that nothing nearer hides
         lift = np.sqrt(np.maximum(1 - section, 0))
         if boxy:
             lift = np.sqrt(lift)
@@ -149,6 +151,7 @@ class Canvas:
         seen = np.flatnonzero((section < 1) & (z > self.depth.reshape(-1)[pixels]))
         if seen.size == 0:
             return
+        # Normals
         u, w, h = across[seen], past[seen], lift[seen]
         lean = axis[2] / max(float(np.hypot(length, axis[2])), _TINY)
         side = u * squared[seen] if boxy else u
@@ -156,6 +159,7 @@ class Canvas:
         normal[:, 0] = dx * w - dy * side
         normal[:, 1] = dy * w + dx * side - lean * h
         normal[:, 2] = h if depth is radius else h * radius[seen] / depth[seen]
+        # Colours
         if callable(paint):
             angle = np.arcsin(np.minimum(np.maximum(u, -1), 1)) - np.float32(yaw - np.pi)
             color = paint(t[seen], angle % np.float32(2 * np.pi) - np.float32(np.pi))

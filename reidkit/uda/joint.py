@@ -1,67 +1,93 @@
 """Joint training: classes of the source and clusters of the target in one softmax (SpCL, arXiv 2006.02713)."""
 
-import numpy as np
-import torch
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from reidkit.backbones import EmbeddingModel, split_domains
+import numpy as np
+from numpy.typing import NDArray
+
+from reidkit.backbones import EmbeddingModel, source_statistics, split_domains
 from reidkit.loop import (
-    ClusterContrast,
-    Criterion,
+    ClusterStage,
     EpochLabels,
-    FeatureSource,
+    Features,
     ImageSet,
-    Learning,
-    PseudoLabeler,
-    Stage,
+    Trainer,
+    class_batches,
     ground_truth,
     join_images,
 )
-from reidkit.runs import RunConfig
 
-__all__ = ["joint_stage"]
+__all__ = ["JointStage", "joint_stage"]
 
 
-def joint_stage(source: ImageSet, target: ImageSet, config: RunConfig, device: torch.device) -> Stage:
+@dataclass(frozen=True, kw_only=True)
+class JointStage(ClusterStage):
     """Epochs on both domains: half of every batch is the source's, BatchNorm keeps statistics of each.
 
-    One memory holds the centroids of the source's identities and of the target's clusters, and every target image that
-    is in no cluster as a class of its own (section 3.1). All move by momentum, as cluster contrast moves them.
-
-    Args:
-        source: Labelled images; those of unknown identity are left out.
-        target: Images whose identities are not looked at.
-        config: All settings.
-        device: Where the memory lies.
-
-    Raises:
-        DataError: No identity of the source is known.
+    One memory holds the centroids of the source's identities and of the target's clusters, and every target image
+    without a cluster as a class by itself (section 3.1). All move by momentum, as cluster contrast moves them.
     """
-    known = ground_truth(source.split.identities)
-    pseudo_label = PseudoLabeler(config.clustering)
-    count = len(source.split)
 
-    def label(extract: FeatureSource, epoch: int) -> EpochLabels:
-        found = pseudo_label(lambda: extract()[count:], epoch)
+    identities: EpochLabels
+    """Of the source's images, the first ones of `images`."""
+    adapted: ImageSet
+    """The target's images."""
+
+    two_domains: ClassVar[bool] = True
+
+    @property
+    def target(self) -> ImageSet:
+        """The target's images: clusters are found among them alone."""
+        return self.adapted
+
+    def extract(self, trainer: Trainer) -> Features:
+        """Extract features of both domains, each normalised by its own statistics."""
+        count = len(self.identities.labels)
+        with source_statistics(trainer.model):
+            source = trainer.extract(self.images, rows=slice(count))
+        return np.concatenate([source, trainer.extract(self.images, rows=slice(count, None))])
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        """Join the source's identities, the target's clusters, and the images without a cluster."""
+        assert features is not None
+        known = self.identities
+        found = self.labeler(features[len(known.labels) :], number)
         classes = found.labels.copy()
         alone = classes < 0
         classes[alone] = found.clusters + np.arange(alone.sum())
         return EpochLabels(np.concatenate([known.labels, classes + known.clusters]), "clusters", found=found)
 
-    def contrast(extract: FeatureSource, labels: EpochLabels) -> Criterion:
-        return ClusterContrast(extract(), labels, config.memory, device)
+    def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """Draw batches whose first half is the source's."""
+        count, cameras = len(self.identities.labels), self.images.split.cameras
+        domains = [(labels.labels[rows], cameras[rows]) for rows in (slice(count), slice(count, None))]
+        instances = self.learning.instances
+        return class_batches(domains, self.learning, instances=instances, number=number, rngs=rng.spawn(2))
 
-    return Stage(
-        config.training.epochs,
-        join_images(source, target),
-        label,
-        contrast,
-        Learning.of(config),
+
+def joint_stage(source: ImageSet, target: ImageSet, fields: Mapping[str, Any]) -> JointStage:
+    """Create the stage.
+
+    Args:
+        source: Labelled images; those of unknown identity are left out.
+        target: Images whose identities are not looked at.
+        fields: From `cluster_fields`.
+
+    Raises:
+        DataError: No identity of the source is known.
+    """
+    return JointStage(
+        images=join_images(source, target),
+        identities=ground_truth(source.split.identities),
+        adapted=target,
         prepare=_prepare,
-        source_images=count,
+        **fields,
     )
 
 
 def _prepare(model: EmbeddingModel) -> None:
-    """A neck as new, and BatchNorm statistics for each domain."""
+    """Start the neck afresh, and split BatchNorm statistics by domain."""
     model.reset_neck()
     split_domains(model)

@@ -1,28 +1,27 @@
 """UDA: supervised epochs on a source, then the alternation on a target (TransReID-SSL, section 5.1), or on both."""
 
-from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from reidkit.backbones import EmbeddingModel, load_weights
 from reidkit.errors import ConfigError
 from reidkit.loop import (
     Benchmark,
+    ClusterStage,
     ImageSet,
     Progress,
     Stage,
-    alternate,
+    Trainer,
     build_model,
     checkpoint_file,
-    cluster_stage,
+    cluster_fields,
     create_fabric,
     find_dataset,
     identity_stage,
     read_benchmark,
     read_dataset,
+    train,
 )
-from reidkit.runs import Record, RunConfig, RunFolder
+from reidkit.runs import EpochRecord, RunConfig, RunFolder
 from reidkit.uda.joint import joint_stage
 
 __all__ = ["train_uda", "uda_stages"]
@@ -35,7 +34,7 @@ def train_uda(
     data_root: Path | None = None,
     progress: Progress | None = None,
     resume: bool = False,
-) -> list[Record]:
+) -> list[EpochRecord]:
     """Train on the labelled images of `config.data.source`, then on the unlabelled ones of `config.data.target`.
 
     Identities of the target's training images are never looked at. The target is evaluated throughout; before the
@@ -54,8 +53,8 @@ def train_uda(
     Raises:
         ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
-    progress = progress or Progress()
     _check(config)
+    progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
     source = find_dataset(config.data.source, config, data_root, progress)
     target = find_dataset(config.data.target, config, data_root, progress)
@@ -65,32 +64,29 @@ def train_uda(
     if config.uda.source_checkpoint:
         load_weights(model, checkpoint_file(Path(config.uda.source_checkpoint)))
         model.reset_neck()
-    known, train = (read_dataset(dataset, "train", config, progress) for dataset in (source, target))
+    trainer = Trainer(fabric, model, config, progress)
+    known, images = (read_dataset(dataset, "train", config, progress) for dataset in (source, target))
     ranked, others = (read_benchmark(dataset, config, progress) for dataset in (target, source))
-    stages = uda_stages(known, train, config, model.feature_dim, fabric.device)
     benchmark = Benchmark(ranked, {} if others is None else {source.name: others})
-    return alternate(fabric, model, stages, benchmark, run, config, progress, resume=resume)
+    return train(trainer, uda_stages(known, images, trainer), benchmark, run, resume=resume)
 
 
-def uda_stages(
-    source: ImageSet, target: ImageSet, config: RunConfig, feature_dim: int, device: torch.device
-) -> list[Stage]:
-    """The epochs on the source, if there are any, then those on the target, or on both.
+def uda_stages(source: ImageSet, target: ImageSet, trainer: Trainer) -> list[Stage]:
+    """Create the stage on the source, if it has epochs, then the one on the target, or on both.
 
     Args:
         source: Labelled training images.
         target: Training images whose identities are not looked at.
-        config: All settings.
-        feature_dim: Size D of the features.
-        device: Where memory banks lie.
+        trainer: Model, device and settings.
     """
-    joint = config.uda.strategy == "joint"
-    adaptation = joint_stage(source, target, config, device) if joint else cluster_stage(target, config, device)
-    if not config.supervised.epochs or config.uda.source_checkpoint:
-        return [adaptation]
-    last = config.supervised.epochs
-    learn = identity_stage(source, config, last_epoch=last, feature_dim=feature_dim, device=device)
-    return [learn, adaptation if adaptation.prepare else replace(adaptation, prepare=EmbeddingModel.reset_neck)]
+    config, fields = trainer.config, cluster_fields(trainer)
+    joint, last = config.uda.strategy == "joint", config.supervised.epochs
+    source_first = bool(last and not config.uda.source_checkpoint)
+    learn = [identity_stage(source, trainer, last_epoch=last)] if source_first else []
+    if joint:
+        return [*learn, joint_stage(source, target, fields)]
+    neck = EmbeddingModel.reset_neck if source_first else None
+    return [*learn, ClusterStage(images=target, prepare=neck, **fields)]
 
 
 def _check(config: RunConfig) -> None:

@@ -3,27 +3,27 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from reidkit.loop import (
-    BatchContrast,
     Benchmark,
+    ClusterStage,
     IdentityLoss,
+    IdentityStage,
     ImageSet,
+    InstanceStage,
     Progress,
     Stage,
-    alternate,
+    Trainer,
     build_model,
-    cluster_stage,
+    cluster_fields,
     create_classifier,
     create_fabric,
     find_dataset,
     ground_truth,
-    instances,
     read_benchmark,
     read_dataset,
+    train,
 )
-from reidkit.runs import Record, RunConfig, RunFolder
+from reidkit.runs import EpochRecord, RunConfig, RunFolder
 
 __all__ = ["train_usl", "usl_stages"]
 
@@ -35,7 +35,7 @@ def train_usl(
     data_root: Path | None = None,
     progress: Progress | None = None,
     resume: bool = False,
-) -> list[Record]:
+) -> list[EpochRecord]:
     """Train on the unlabelled training images of `config.data.target`.
 
     Identities of the target's training images are never looked at; query and gallery, where the target has them, serve
@@ -54,55 +54,47 @@ def train_usl(
     Raises:
         ReidkitError: Data, weights, settings or the run folder are unusable.
     """
-    progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
-    # What may be missing is looked for first, before minutes go into reading images.
+    progress = progress or Progress()
+    # Missing data or weights are found first, before minutes go into reading images.
     target = find_dataset(config.data.target, config, data_root, progress)
     labelled = bool(config.warmup.epochs and config.warmup.source)
     warm = find_dataset(config.warmup.source, config, data_root, progress) if labelled else target
-    model = build_model(config.backbone, config.seed)
-    train = read_dataset(target, "train", config, progress)
-    source = read_dataset(warm, "train", config, progress) if labelled else train
+    trainer = Trainer(fabric, build_model(config.backbone, config.seed), config, progress)
+    images = read_dataset(target, "train", config, progress)
+    source = read_dataset(warm, "train", config, progress) if labelled else images
     benchmark = Benchmark(read_benchmark(target, config, progress))
-    stages = usl_stages(train, source, config, model.feature_dim, fabric.device)
-    return alternate(fabric, model, stages, benchmark, run, config, progress, resume=resume)
+    return train(trainer, usl_stages(images, source, trainer), benchmark, run, resume=resume)
 
 
-def usl_stages(
-    train: ImageSet, source: ImageSet, config: RunConfig, feature_dim: int, device: torch.device
-) -> list[Stage]:
-    """The warm-up, if there is one, then the alternation of clustering and cluster contrast.
+def usl_stages(images: ImageSet, source: ImageSet, trainer: Trainer) -> list[Stage]:
+    """Create the warm-up, if there is one, then the stage of clustering and cluster contrast.
 
     Args:
-        train: The target's training images.
+        images: The target's training images.
         source: The warm-up's images: labelled ones of another data set, or the target's.
-        config: All settings.
-        feature_dim: Size D of the features.
-        device: Where the memory bank lies.
+        trainer: Model, device and settings.
     """
-    alternation = cluster_stage(train, config, device)
-    if not config.warmup.epochs:
-        return [alternation]
-    learning = replace(alternation.learning, instances=config.warmup.instances)
-    if not config.warmup.source:
-        every_image, contrast = instances(len(source.split)), BatchContrast(config.warmup.temperature)
-        warm_up = Stage(
-            config.warmup.epochs,
-            source,
-            label=lambda extract, epoch: every_image,
-            criterion=lambda extract, labels: contrast,
-            learning=learning,
-        )
-        return [warm_up, alternation]
+    warmup, clusters = trainer.config.warmup, ClusterStage(images=images, **cluster_fields(trainer))
+    if not warmup.epochs:
+        return [clusters]
+    learning = replace(clusters.learning, instances=warmup.instances)
+    if not warmup.source:
+        temperature = warmup.temperature
+        return [
+            InstanceStage(last_epoch=warmup.epochs, images=source, learning=learning, temperature=temperature),
+            clusters,
+        ]
     identities = ground_truth(source.split.identities)
-    classifier = create_classifier(feature_dim, identities.clusters)
-    classify = IdentityLoss(classifier, config.warmup.label_smoothing)
-    warm_up = Stage(
-        config.warmup.epochs,
-        source,
-        label=lambda extract, epoch: identities,
-        criterion=lambda extract, labels: classify,
+    classifier = create_classifier(trainer.model.feature_dim, identities.clusters)
+    classify = IdentityStage(
+        last_epoch=warmup.epochs,
+        images=source,
         learning=learning,
         head=classifier,
+        identities=identities,
+        classify=IdentityLoss(classifier, warmup.label_smoothing),
+        memory=trainer.config.memory,
+        device=trainer.fabric.device,
     )
-    return [warm_up, alternation]
+    return [classify, clusters]

@@ -212,7 +212,7 @@ def test_its_checkpoint_loads_into_a_plain_model_with_the_targets_statistics(tmp
 
 def test_an_odd_batch_is_refused_in_training_and_taken_in_evaluation() -> None:
     norm = split(nn.BatchNorm1d(4))
-    with pytest.raises(TrainingError, match="batch of 5 images has no two halves"):
+    with pytest.raises(TrainingError, match="batch of 5 images cannot be halved"):
         norm(torch.randn(5, 4))
     assert norm.eval()(torch.randn(5, 4)).shape == (5, 4)
 

@@ -207,7 +207,7 @@ def test_weights_may_bear_another_name_of_the_architecture(
     model = create_backbone(name, image_size=(64, 32), pretrained=weights, **depth)
     assert asked == [weights]
     assert (next(model.parameters()) == 0.5).all()
-    with pytest.raises(CheckpointError, match="those of another model than 'vit_small'"):
+    with pytest.raises(CheckpointError, match="are of another model than 'vit_small'"):
         create_backbone("vit_small", image_size=(64, 32), pretrained=weights)
 
 

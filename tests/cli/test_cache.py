@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from reidkit.cli.cache import cache
 from reidkit.datasets.store import list_stores, open_images
 from reidkit.errors import DataError
-from tests.datasets.test_images import noise_image
+from tests.datasets.test_decoding import noise_image
 
 
 @pytest.fixture

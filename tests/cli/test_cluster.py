@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
-from PIL import Image
 
 from reidkit.cli import cli
 from reidkit.cli.cluster import cluster
@@ -55,7 +54,7 @@ def test_labels_are_those_of_the_estimator(features: Features) -> None:
     words = ["f.npy: 240 images, features of 64 numbers", "neighbours", "graph", "labels", "peak memory", "silhouette"]
     assert [word for word in [*words, "DBSCAN at eps 0.5", "labels labels.csv"] if word not in done.output] == []
     assert "ARI" not in done.output
-    assert not Path("eps.png").exists()
+    assert not Path("eps.html").exists()
 
 
 def test_defaults_are_those_of_a_run() -> None:
@@ -94,20 +93,19 @@ def test_camera_aware(features: Features) -> None:
 
 
 def test_suggestion_alone(features: Features) -> None:
-    done = reidkit("f.npy", "--suggest", "--plot", "why.png", *SETTINGS)
+    done = reidkit("f.npy", "--suggest", "--plot", "why.html", *SETTINGS)
     assert done.exit_code == 0, done.output
     assert "suggested: --eps 0.65" in done.output
     assert "0.85" in done.output
-    with Image.open("why.png") as picture:
-        assert picture.format == "PNG"
-    assert sorted(path.name for path in Path().iterdir()) == ["f.npy", "f.npz", "why.png"]
+    assert "<h1>Suggested eps 0.65: " in Path("why.html").read_text()
+    assert sorted(path.name for path in Path().iterdir()) == ["f.npy", "f.npz", "why.html"]
 
 
 def test_labels_at_the_suggested_eps_or_at_the_one_that_was_typed(features: Features) -> None:
     for eps, typed in ((0.65, ()), (0.3, ("--eps", "0.3"))):
         done = reidkit("f.npy", "--suggest", "-o", "labels.csv", *typed, *SETTINGS)
         assert done.exit_code == 0, done.output
-        assert Path("eps.png").exists()
+        assert Path("eps.html").exists()
         assert read_labels("labels.csv")[2] == JaccardDBSCAN(eps, k1=12, k2=4).fit_predict(features).tolist()
 
 
@@ -141,7 +139,8 @@ def test_hdbscan(features: Features) -> None:
         (["f.npy", "-o", "l.csv", "--min-cluster-size", "1"], "min_cluster_size=1 must be an integer of at least 2"),
         (["absent.npy", "-o", "l.csv"], "absent.npy does not exist"),
         (["f.npy", "-o", "absent/l.csv"], "absent/l.csv cannot be written"),
-        (["f.npy", "--suggest", "--plot", "absent/eps.png"], "absent/eps.png cannot be written"),
+        (["f.npy", "--suggest", "--plot", "absent/eps.html"], "absent/eps.html cannot be written"),
+        (["f.npy", "--suggest", "--plot", "eps.png"], "an HTML page; name a file such as eps.html"),
         (["f.npy", "-o", "l.csv", "--eps", "1"], "eps=1.0 must lie in (0, 1)"),
         (["f.npy", "-o", "l.csv", "--eps", "0"], "eps=0.0 must lie in (0, 1)"),
         (["f.npy", "-o", "l.csv", "--k1", "0"], "k1=0 must be an integer of at least 1"),

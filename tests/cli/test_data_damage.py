@@ -11,7 +11,7 @@ from click.testing import Result
 
 from reidkit.storage.feature_files import read_features
 from tests.cli.test_commands import TINY, elsewhere, reidkit
-from tests.datasets.test_images import Corrupt, corrupt_images
+from tests.datasets.test_decoding import Corrupt, corrupt_images
 from tests.inference.conftest import save_checkpoint
 from tests.tiny import tiny_config
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from reidkit.backbones import EmbeddingModel, create_backbone, to_usl_layout
 from reidkit.cli import cli
 from reidkit.cli.export import FORMATS
-from reidkit.export.formats import Format
+from reidkit.export import Format
 from reidkit.loop import load_model
 
 

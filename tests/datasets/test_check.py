@@ -9,9 +9,11 @@ from PIL import Image
 from reidkit.datasets import DatasetFacts, check_dataset, load_dataset
 from reidkit.datasets.file_checks import inspect_files
 from tests.datasets.test_benchmarks import MARKET, lay, rows
-from tests.datasets.test_images import corrupt_images, png_header
-from tests.datasets.test_lmdb import ENTRIES, write
+from tests.datasets.test_decoding import corrupt_images
+from tests.datasets.test_lmdb_images import ENTRIES, write
 from tests.datasets.test_msmt17 import make as make_msmt17
+
+NO_IMAGE = "empty, damaged, or not an image of a known format"
 
 
 def check(target: Path | str, root: Path | None = None, *, files: bool = True, read: bool = False) -> DatasetFacts:
@@ -70,7 +72,6 @@ def test_only_reading_finds_what_the_header_hides(people: Path, tmp_path: Path) 
 def test_the_nine_kinds_of_corrupt_images(people: Path, tmp_path: Path) -> None:
     root = shutil.copytree(people, tmp_path / "set")
     lost, read = corrupt_images(root / "query", "0011_c1s1_000001_")
-    png_header(root / "query" / "0011_c1s1_000001_long.png", 300_000, 1)
     by_header, by_pixels = (check(root, read=decoded) for decoded in (False, True))
     for path in lost[1:]:
         (named,) = (line for line in by_header.problems if str(path) in line)
@@ -78,13 +79,12 @@ def test_the_nine_kinds_of_corrupt_images(people: Path, tmp_path: Path) -> None:
     assert not [line for line in by_pixels.problems if any(str(path) in line for path in read)]
     assert [line for line in by_pixels.problems if f"unreadable image {lost[0]}: OSError: " in line]
     for facts in (by_header, by_pixels):
-        assert [line for line in facts.problems if "the limit of a side is 262,144" in line]
         assert facts.largest is not None
         assert (facts.largest.path, facts.largest.width) == (str(read[3]), 30_000)
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     (nothing / "a.jpg").touch()
-    assert check(nothing, read=True).problems == (f"unreadable image {nothing / 'a.jpg'}: OSError: the file is empty",)
+    assert check(nothing, read=True).problems == (f"unreadable image {nothing / 'a.jpg'}: {NO_IMAGE}",)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_entries_of_a_database_are_looked_into(tmp_path: Path) -> None:
     facts = check("people", tmp_path)
     database = tmp_path / "people" / "data.mdb"
     assert facts.problems == (
-        f"unreadable image {database / 'empty'}: OSError: the file is empty",
-        f"unreadable image {database / 'text'}: OSError: not an image of a known format, or its header is damaged",
+        f"unreadable image {database / 'empty'}: {NO_IMAGE}",
+        f"unreadable image {database / 'text'}: {NO_IMAGE}",
     )
     assert facts.duplicates == ((str(database / next(iter(ENTRIES)).decode()), str(database / "again")),)
 

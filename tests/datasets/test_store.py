@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from reidkit.datasets import store
-from reidkit.datasets.images import StoredImages, decode_images
+from reidkit.datasets.decoding import StoredImages, decode_images
 from reidkit.datasets.store import evict, list_stores, open_images
 from reidkit.datasets.streaming import StreamedImages
 from reidkit.errors import DataError
-from tests.datasets.test_images import corrupt_images, noise_image
+from tests.datasets.test_decoding import corrupt_images, noise_image
 
 SIZE = (8, 4)
 ROW = 3 * 8 * 4  # bytes of an image
@@ -213,7 +213,7 @@ def test_the_nine_kinds_of_corrupt_images_are_stored_or_named(
     first = open_images(mixed, SIZE, folder=folder)
     check(first, mixed)
     assert [problem.split(": ")[0] for problem in first.problems] == [str(path) for path in lost]
-    monkeypatch.setattr("reidkit.datasets.images._decode", no_reading)
+    monkeypatch.setattr("reidkit.datasets.decoding._decode", no_reading)
     again = open_images(mixed, SIZE, folder=folder)
     np.testing.assert_array_equal(again.pixels[:], first.pixels[:])
     assert (again.problems, again.readable.tolist()) == (first.problems, first.readable.tolist())

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reidkit.datasets.images import Pixels, decode_images
+from reidkit.datasets.decoding import Pixels, decode_images
 from reidkit.datasets.streaming import StreamedImages, hold_images, prefetch, stream_images
 from reidkit.errors import ConfigError, DataError
-from tests.datasets.test_images import corrupt_images, noise_image
+from tests.datasets.test_decoding import corrupt_images, noise_image
 
 SIZE = (8, 4)
 

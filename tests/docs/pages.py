@@ -1,4 +1,4 @@
-"""What the pages of the documentation hold: blocks of code, commands and headings."""
+"""Pages of the documentation: their blocks of code and their commands."""
 
 import re
 import shlex
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>run|save: [\w.]+) -->\n)?(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```$",
@@ -20,14 +23,14 @@ class Block(NamedTuple):
     """A fenced block."""
 
     mark: str
-    """`run`, `save: FILE`, or nothing."""
+    """`run`, `save: FILE`, or empty."""
     language: str
     text: str
 
 
 def name_of(page: Path) -> str:
-    """A page's path below the documentation."""
-    return page.relative_to(DOCS).as_posix()
+    """Path of a page, relative to the repository."""
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page: Path) -> list[Block]:
@@ -37,7 +40,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """What stands behind `reidkit` in every command of a shell script, launched by torchrun or not."""
+    """Arguments of `reidkit` in every command of a shell script, launched by torchrun or not."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] != ["reidkit"] and "reidkit" in words:
@@ -49,5 +52,5 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def inline_commands(page: Path) -> list[list[str]]:
-    """The words behind `reidkit` of all commands within the text, which may be parts of commands."""
+    """Arguments of `reidkit` in all commands within the text, which may be parts of commands."""
     return [shlex.split(text)[1:] for text in _INLINE.findall(page.read_text(encoding="utf-8"))]

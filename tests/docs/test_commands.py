@@ -1,4 +1,4 @@
-"""Every command line in the documentation is one that reidkit takes."""
+"""Every command line in the documentation is one that reidkit accepts."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 
 from reidkit.cli import cli
 from reidkit.runs import parse_assignment, resolve_config
-from tests.docs.pages import DOCS, PAGES, blocks, commands, inline_commands, name_of
+from tests.docs.pages import CONTRIBUTING, DOCS, PAGES, README, blocks, commands, inline_commands, name_of
+
+TEXTS = [*PAGES, README, CONTRIBUTING]
 
 
 def parse(words: list[str]) -> None:
@@ -31,7 +33,7 @@ def options_of(words: list[str]) -> set[str]:
     return {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_commands_parse(page: Path) -> None:
     for block in blocks(page):
         for words in commands(block.text) if block.language == "bash" else ():
@@ -56,10 +58,10 @@ def test_wrong_commands_do_not_parse(words: list[str]) -> None:
         parse(words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_commands_within_the_text_exist(page: Path) -> None:
     for words in inline_commands(page):
-        if words[0] == "…":
+        if words[0] in ("…", "--help"):
             continue
         assert words[0] in cli.commands, words
         unknown = {word for word in words if word.startswith("-")} - options_of(words)
@@ -67,7 +69,7 @@ def test_commands_within_the_text_exist(page: Path) -> None:
 
 
 def test_settings_that_are_set_exist() -> None:
-    for page in PAGES:
+    for page in TEXTS:
         for block in blocks(page):
             for words in commands(block.text):
                 given = [value for option, value in pairwise(words) if option == "--set"]

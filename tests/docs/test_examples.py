@@ -1,4 +1,4 @@
-"""The examples of the documentation run as they are typed."""
+"""The examples of the documentation run as they are printed."""
 
 import logging
 import shutil
@@ -22,7 +22,7 @@ QUICK = [page for page in MARKED if page != CHAIN]
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages take as given: `people`, two runs on them, and photos."""
+    """The files that the pages assume: `people`, two runs on them, and photos."""
     folder = tmp_path_factory.mktemp("workshop")
     people = tiny_people(folder / "people")
     config = tiny_config(people)
@@ -35,8 +35,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def there(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In the workshop, with logging as it was found afterwards."""
+def in_workshop(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run a test in the workshop, and restore the logger's level after it."""
     monkeypatch.chdir(workshop)
     logger = logging.getLogger("reidkit")
     level = logger.level
@@ -58,7 +58,7 @@ def test_marked_blocks_run_in_their_order(page: Path) -> None:
 def run_page(page: Path) -> None:
     marked = [block for block in blocks(page) if block.mark]
     if page.stem == "clustering":
-        # The command line, which is shown first, takes the features that Python makes.
+        # The command line is shown first but reads the features that Python writes.
         marked.sort(key=lambda block: block.language != "python")
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in marked:
@@ -71,7 +71,7 @@ def run_page(page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_chain_runs_as_typed_and_leaves_what_it_promises() -> None:
+def test_the_chain_runs_as_printed_and_writes_its_files() -> None:
     run_page(CHAIN)
     kept = Path("cfs50.txt").read_text(encoding="utf-8").splitlines()
     images = list(Path("crowd", "bounding_box_train").glob("*.jpg"))
@@ -82,4 +82,5 @@ def test_the_chain_runs_as_typed_and_leaves_what_it_promises() -> None:
 
 
 def test_there_are_examples_on_the_pages_that_need_them() -> None:
-    assert {name_of(page) for page in MARKED} >= {"tutorial.md", "chain.md", "clustering.md", "api/index.md"}
+    expected = {f"docs/{name}.md" for name in ("tutorial", "chain", "clustering", "api/index")}
+    assert {name_of(page) for page in MARKED} >= expected

@@ -1,4 +1,4 @@
-"""Runs that are stopped at random moments and resumed, held against one that nothing befell."""
+"""Runs that are stopped at random moments and resumed, compared with an uninterrupted run."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ import tomli_w
 import torch
 
 from reidkit.backbones import read_checkpoint
-from tests.faults.commands import Blow, Mishap, Outcome, reidkit
+from tests.faults.commands import Fault, Outcome, TimedSignal, reidkit
 from tests.tiny import SETTINGS, tiny_people
 
-__all__ = ["MODES", "Campaign", "Tally", "blows", "differences", "leftovers"]
+__all__ = ["MODES", "Campaign", "CampaignResult", "differences", "leftovers", "signals"]
 
 _SMALL: dict[str, Any] = {"batch_size": 16, "instances": 2, "iterations": 4, "schedule": {"warmup_epochs": 0}}
 _TRAINING = {"epochs": 3, "iterations": 4, "save_minutes": 1e-3}  # saved inside every epoch too
@@ -33,26 +33,26 @@ MODES: dict[str, dict[str, Any]] = {
         "crops": {"local_crops": 2, "local_size": [16, 16]},
     },
 }
-"""Settings over those of `tests.tiny`; what follows a hyphen is a strategy of the mode."""
+"""Settings laid over those of `tests.tiny`; the part after a hyphen is a strategy of the mode."""
 
 
-class Tally(NamedTuple):
-    """What became of the runs of a mode."""
+class CampaignResult(NamedTuple):
+    """Result of the interrupted runs of a mode."""
 
     runs: int
-    """Runs that were brought to their end."""
+    """Number of runs, each resumed to its end."""
     stages: "Counter[str]"
-    """Signal and stage -> how often a run was stopped by that signal in that stage."""
+    """Signal and stage -> number of times that the signal stopped a run in that stage."""
     problems: list[str]
-    """Whatever was not as it must be."""
+    """Descriptions of the differences and errors found."""
 
 
 class Campaign:
-    """One mode: its undisturbed run, and others beside it.
+    """One mode: its uninterrupted run, and interrupted runs of the same settings.
 
     Args:
         mode: A key of `MODES`.
-        scratch: A folder; data, runs and caches lie there.
+        scratch: Folder of data, runs and caches.
     """
 
     def __init__(self, mode: str, scratch: Path) -> None:
@@ -70,8 +70,8 @@ class Campaign:
         assert outcome.code == 0, outcome.output
         self.seconds = outcome.seconds
 
-    def run(self, folder: Path, *extra: str, blow: Blow | None = None, mishap: Mishap | None = None) -> Outcome:
-        """Begin the run of a folder, or go on with it."""
+    def run(self, folder: Path, *extra: str, stop: TimedSignal | None = None, fault: Fault | None = None) -> Outcome:
+        """Start the run of a folder, or resume it."""
         command = [self.mode.partition("-")[0], "--output", str(folder), *extra]
         if (folder / "config.toml").exists():
             command.append("--resume")
@@ -79,65 +79,65 @@ class Campaign:
             data = "--data" if self.mode == "pretrain" else "--dataset" if self.mode == "supervised" else "--target"
             command += [data, str(self.people), "--config", str(self._config)]
             command += ["--source", str(self.scratch / "others")] if self.mode.startswith("uda") else []
-        return reidkit(command, folder.with_name(f"{folder.name}-process"), blow=blow, mishap=mishap)
+        return reidkit(command, folder.with_name(f"{folder.name}-process"), stop=stop, fault=fault)
 
-    def strike(self, kills: int, rng: np.random.Generator) -> Tally:
-        """Bring runs to their end, each stopped as often as it happens, until they were stopped `kills` times."""
-        tally = Tally(0, Counter(), [])
+    def interrupt(self, kills: int, rng: np.random.Generator) -> CampaignResult:
+        """Interrupt and resume runs to their end, until `kills` signals have stopped one."""
+        result = CampaignResult(0, Counter(), [])
         again = self.scratch / f"{self.mode}-again"
-        self.seconds = self.run(again).seconds  # by now numba's kernels are compiled
-        tally.problems.extend(f"undisturbed: {problem}" for problem in differences(again, self.whole))
-        while tally.stages.total() < kills:
-            folder = self.scratch / f"{self.mode}-{tally.runs}"
-            found = self.live(folder, blows(rng, self.seconds), tally.stages)
-            tally.problems.extend(f"{folder.name}: {problem}" for problem in found)
-            tally = tally._replace(runs=tally.runs + 1)
+        self.seconds = self.run(again).seconds  # numba's kernels are compiled now
+        result.problems.extend(f"undisturbed: {problem}" for problem in differences(again, self.whole))
+        while result.stages.total() < kills:
+            folder = self.scratch / f"{self.mode}-{result.runs}"
+            found = self.complete(folder, signals(rng, self.seconds), result.stages)
+            result.problems.extend(f"{folder.name}: {problem}" for problem in found)
+            result = result._replace(runs=result.runs + 1)
             for path in (folder, folder.with_name(f"{folder.name}-process")):
                 shutil.rmtree(path)
-        return tally
+        return result
 
-    def live(self, folder: Path, blows: Iterable[Blow], stages: "Counter[str]") -> list[str]:
-        """One run, from its first beginning to its end.
+    def complete(self, folder: Path, signals: Iterable[TimedSignal], stages: "Counter[str]") -> list[str]:
+        """Run a command to its end, with a signal each time that it is started or resumed.
 
         Args:
-            folder: Of the run; nothing is there.
-            blows: One for each time that it is begun or resumed, as long as there are any.
-            stages: Counts the stages in which it was stopped.
+            folder: New run folder.
+            signals: One for each start; when they are used up, the run ends without one.
+            stages: Counter of the stages in which the run was stopped; updated.
 
         Returns:
-            What was wrong with it.
+            Descriptions of the problems.
         """
-        for blow in chain[Blow | None](blows, repeat(None)):
+        for stop in chain[TimedSignal | None](signals, repeat(None)):
             new = not folder.exists()
-            outcome = self.run(folder, blow=blow)
-            if new and not outcome.struck:
-                self.seconds = outcome.seconds  # the machine may be less busy than it was
-            if blow is not None and outcome.struck:
-                stages[f"{blow.signal.name} {outcome.stage}"] += 1
-            if problem := _problem(outcome, blow):
-                return [f"{problem}, at {outcome.stage} after {blow}: {outcome.output}"]
+            outcome = self.run(folder, stop=stop)
+            if new and not outcome.signalled:
+                self.seconds = outcome.seconds  # the load of the machine varies
+            if stop is not None and outcome.signalled:
+                stages[f"{stop.signal.name} {outcome.stage}"] += 1
+            if problem := _problem(outcome, stop):
+                return [f"{problem}, at {outcome.stage} after {stop}: {outcome.output}"]
             if outcome.code == 0:
                 break
         return [*differences(folder, self.whole), *(f"{path} was left" for path in leftovers(folder))]
 
 
-def blows(rng: np.random.Generator, seconds: float) -> Iterator[Blow]:
-    """Without end: SIGKILL, once in five SIGTERM, at any moment of so many seconds."""
+def signals(rng: np.random.Generator, seconds: float) -> Iterator[TimedSignal]:
+    """Draw signals without end: one in five SIGTERM, else SIGKILL, uniformly in the first `seconds`."""
     while True:
-        yield Blow(signal.SIGTERM if rng.random() < 0.2 else signal.SIGKILL, rng.uniform(0, seconds))
+        yield TimedSignal(signal.SIGTERM if rng.random() < 0.2 else signal.SIGKILL, rng.uniform(0, seconds))
 
 
-def _problem(outcome: Outcome, blow: Blow | None) -> str:
-    """What is wrong with the end of a command; empty if nothing is."""
+def _problem(outcome: Outcome, stop: TimedSignal | None) -> str:
+    """Describe the problem with the end of a command; empty if there is none."""
     if "Traceback" in outcome.output:
         return "a traceback"
-    sent = blow.signal if blow and outcome.struck else None
+    sent = stop.signal if stop and outcome.signalled else None
     if outcome.code == 0 or (sent == signal.SIGKILL and outcome.code == -signal.SIGKILL):
         return ""
     if sent == signal.SIGTERM:
-        how = "Go on with: reidkit", "nothing was being trained"
-        told = "stopped by SIGTERM" in outcome.output and any(words in outcome.output for words in how)
-        if outcome.code == 128 + signal.SIGTERM and told:
+        remedies = "Go on with: reidkit", "nothing was being trained"
+        explained = "stopped by SIGTERM" in outcome.output and any(words in outcome.output for words in remedies)
+        if outcome.code == 128 + signal.SIGTERM and explained:
             return ""
         if outcome.code == -signal.SIGTERM and outcome.stage in ("start", "end"):  # before or after the command
             return ""
@@ -145,13 +145,13 @@ def _problem(outcome: Outcome, blow: Blow | None) -> str:
 
 
 def differences(folder: Path, other: Path) -> list[str]:
-    """Where two runs differ: figures (but for times), checkpoints and arrays, bit for bit."""
+    """Names of the values in which two runs differ: metrics (without times), checkpoints and arrays, bit for bit."""
     ours, theirs = _contents(folder), _contents(other)
     return [f"{name} differs" for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Files that nobody will read any more."""
+    """Temporary files that a finished run should not contain."""
     return [path for path in folder.rglob(".*") if path.name != ".lock"] + [*folder.rglob("[!.]*.tmp")]
 
 
@@ -159,7 +159,7 @@ def _contents(folder: Path) -> dict[str, Any]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     contents = dict(_flat("metrics", [json.loads(line) for line in lines]))
     for path in (folder / "checkpoints").glob("*.pt"):
-        if path.name != "previous.pt":  # of the last epoch but one, or of the same one before its end
+        if path.name != "previous.pt":  # of the epoch before, or of the same epoch before its end
             contents |= _flat(path.stem, read_checkpoint(path))
     for path in folder.rglob("*.npz"):
         with np.load(path) as arrays:
@@ -168,10 +168,10 @@ def _contents(folder: Path) -> dict[str, Any]:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Nested values by their path, but for times and settings; arrays as type, shape and bytes."""
+    """Nested values by their path, without times and settings; arrays as type, shape and bytes."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key not in ("seconds", "config"):  # a run may have been lengthened since its best epoch
+            if key not in ("seconds", "config"):  # `epochs` may have grown since the best epoch
                 yield from _flat(f"{name}/{key}", inner)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):

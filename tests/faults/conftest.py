@@ -1,4 +1,4 @@
-"""Runs that several tests hold others against."""
+"""Runs that several tests compare with."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.faults.campaign import Campaign
 
 @pytest.fixture(scope="session")
 def usl(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
-    """An undisturbed run of three epochs, and its first two in the folder `two`."""
+    """An uninterrupted run of three epochs, and its first two in the folder `two`."""
     campaign = Campaign("usl", tmp_path_factory.mktemp("campaign"))
     done = campaign.run(campaign.scratch / "two", "--epochs", "2")
     assert done.code == 0, done.output

@@ -1,11 +1,10 @@
-"""What the fork server imports before it forks, so that a command starts at once. It computes nothing."""
+"""Imports of the fork server, so that a command starts at once. Nothing is computed here."""
 
 from importlib import import_module
 
 from numba.core.registry import cpu_target
 
 for name in (
-    "matplotlib.pyplot",
     "reidkit.cli.runs",
     "reidkit.pretrain",
     "reidkit.supervised",
@@ -17,6 +16,6 @@ for name in (
 ):
     import_module(name)
 
-# numba imports most of itself when the first kernel is loaded.
+# numba imports most of its modules when the first kernel is loaded.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()

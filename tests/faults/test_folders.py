@@ -1,4 +1,4 @@
-"""Full disks, folders and data that are gone, damaged checkpoints: each is recovered from, or refused clearly."""
+"""Full disks, missing folders and data, damaged checkpoints: a run recovers, or refuses with a clear message."""
 
 import os
 import resource
@@ -31,8 +31,8 @@ def copied(campaign: Campaign, folder: Path) -> Path:
     return folder
 
 
-def resume(campaign: Campaign, folder: Path, mishap: Callable[[], None] | None = None) -> Outcome:
-    return campaign.run(folder, "--epochs", "3", mishap=mishap)
+def resume(campaign: Campaign, folder: Path, fault: Callable[[], None] | None = None) -> Outcome:
+    return campaign.run(folder, "--epochs", "3", fault=fault)
 
 
 def assert_refused(outcome: Outcome, *words: str) -> None:
@@ -41,7 +41,7 @@ def assert_refused(outcome: Outcome, *words: str) -> None:
     assert [word for word in words if word not in outcome.output] == [], outcome.output
 
 
-def assert_ends_as_if_nothing_had_been(campaign: Campaign, folder: Path) -> Outcome:
+def assert_ends_as_the_whole_run(campaign: Campaign, folder: Path) -> Outcome:
     outcome = resume(campaign, folder)
     assert outcome.code == 0, outcome.output
     assert differences(folder, campaign.whole) == []
@@ -49,27 +49,27 @@ def assert_ends_as_if_nothing_had_been(campaign: Campaign, folder: Path) -> Outc
     return outcome
 
 
-def disk_without_room() -> None:
+def full_disk() -> None:
     """No file may grow beyond 20,000 bytes; features and checkpoints would."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 
 
 def test_a_full_disk_stops_the_run_which_then_goes_on(usl: Campaign, begun: Path) -> None:
     before = [(begun / name).read_bytes() for name in CHECKPOINTS]
-    assert_refused(resume(usl, begun, disk_without_room), "could not be written", "Free some space")
+    assert_refused(resume(usl, begun, full_disk), "could not be written", "Free some space")
     assert [(begun / name).read_bytes() for name in CHECKPOINTS] == before
     assert leftovers(begun) == []
-    assert_ends_as_if_nothing_had_been(usl, begun)
+    assert_ends_as_the_whole_run(usl, begun)
 
 
-def without_power() -> None:
+def without_privileges() -> None:
     if os.geteuid() == 0:
         os.seteuid(NOBODY)
 
 
 @pytest.fixture
 def closed(usl: Campaign, public: Path) -> Iterator[Path]:
-    """A run in folders that nobody may write into."""
+    """A run in folders without permission to write."""
     folder = copied(usl, public / "run")
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     for path in folders:
@@ -82,7 +82,7 @@ def closed(usl: Campaign, public: Path) -> Iterator[Path]:
 
 def test_a_folder_that_cannot_be_written_is_refused(usl: Campaign, closed: Path) -> None:
     before = sorted(closed.rglob("*"))
-    assert_refused(resume(usl, closed, without_power), "cannot be written (Permission denied)", "choose another")
+    assert_refused(resume(usl, closed, without_privileges), "cannot be written (Permission denied)", "choose another")
     assert sorted(closed.rglob("*")) == before
 
 
@@ -92,7 +92,7 @@ def test_data_that_are_gone_are_named_and_the_run_goes_on_when_they_are_back(usl
         assert_refused(resume(usl, begun), str(usl.people))
     finally:
         away.rename(usl.people)
-    assert_ends_as_if_nothing_had_been(usl, begun)
+    assert_ends_as_the_whole_run(usl, begun)
 
 
 def damage(path: Path) -> None:
@@ -104,7 +104,7 @@ def damage(path: Path) -> None:
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(usl: Campaign, begun: Path) -> None:
     damage(begun / CHECKPOINTS[0])
-    outcome = assert_ends_as_if_nothing_had_been(usl, begun)
+    outcome = assert_ends_as_the_whole_run(usl, begun)
     assert "last.pt is damaged: its checksum is another. Going on from" in outcome.output
 
 
@@ -123,7 +123,7 @@ def test_a_finished_run_says_so(usl: Campaign, begun: Path) -> None:
 
 
 def sigterm_at_once() -> None:
-    """SIGTERM in the first moment, before there is a run folder."""
+    """SIGTERM before there is a run folder."""
     from reidkit.runs import RunFolder
 
     setattr(RunFolder, "open", lambda path: signal.raise_signal(signal.SIGTERM))  # noqa: B010  (mypy)
@@ -139,14 +139,14 @@ def gpu_without_memory() -> None:
     """The first extraction of the resumed run meets a GPU whose memory is full."""
     import torch
 
-    from reidkit.loop import rounds
+    from reidkit.loop import trainer
 
     def extract(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError(
             "CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has a total capacity of 8 GiB"
         )
 
-    rounds.extract = extract  # type: ignore[assignment,attr-defined]
+    trainer.extract = extract  # type: ignore[assignment,attr-defined]
 
 
 def test_a_run_whose_extraction_needs_too_much_memory_goes_on_with_smaller_batches(usl: Campaign, begun: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run that is stopped after any step of an epoch, or between two files at its end, goes on from there."""
+"""A run that is stopped after any step of an epoch, or between two files at its end, continues from there."""
 
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,31 @@ def test_the_seconds_of_an_epoch_are_those_of_all_its_parts(people: Path, others
         train_usl(config, run, progress=Stopping(6))
     state = run.load_checkpoint()
     assert state is not None
-    saved = state["partial"]["record"]["seconds"]["train"]
+    saved = state["partial"]["seconds"]["train"]
     assert saved > 0
-    assert train_usl(config, run, resume=True)[2]["seconds"]["train"] > saved
+    assert train_usl(config, run, resume=True)[2].seconds["train"] > saved
+
+
+def test_a_half_finished_epoch_of_the_first_versions_goes_on(people: Path, others: Path, tmp_path: Path) -> None:
+    config = config_of("usl", people, others)
+    whole, run = (tiny_run(tmp_path / folder, config) for folder in ("whole", "run"))
+    train_usl(config, whole)
+    with pytest.raises(Interrupted):
+        train_usl(config, run, progress=Stopping(6))
+    state = run.load_checkpoint()
+    assert state is not None
+    partial = state["partial"]
+    progress = partial.pop("progress")
+    partial["result"] = [progress[name] for name in ("loss", "steps", "skipped", "images")]
+    partial["record"] = {"epoch": partial["epoch"], "labels": "clusters"}
+    partial["record"] |= {name: partial.pop(name) for name in ("seconds", "quality")}
+    run.save_checkpoint("last", {name: value for name, value in state.items() if name not in ("format", "reidkit")})
+    train_usl(config, run, resume=True)
+    assert differences(run.path, whole.path) == []
 
 
 class _KilledError(BaseException):
-    """Stands in for a kill."""
+    """Substitute for a kill."""
 
 
 @pytest.mark.parametrize(("name", "epoch"), [("best", 0), ("last", 0), ("source", 1), ("last", 1)])

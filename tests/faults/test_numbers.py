@@ -1,4 +1,4 @@
-"""Numbers that go wrong: losses and weights that are not finite, noise, memory."""
+"""Losses and weights that are not finite, excessive noise, exhausted memory."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from torch import Tensor
 from reidkit.backbones.stem import ConvStem
 from reidkit.clustering import ClusteringConfig, JaccardDBSCAN
 from reidkit.errors import TrainingError
-from reidkit.loop import EpochLabels, instances, rounds
-from reidkit.loop import evaluation as scoring
+from reidkit.loop import EpochLabels, evaluation, instances, trainer, training
 from reidkit.loop.labels import watch_noise
 from reidkit.memory import ClusterMemory
 from reidkit.pretrain import train_pretrain
@@ -67,14 +66,14 @@ def test_the_batch_that_stops_a_run_is_saved_and_the_run_goes_on(
         assert batch["losses"][[0, 2]] == pytest.approx([values[5], values[7]], rel=1e-6)
     assert all_finite(weights_of(run))
     history = train_usl(config, run, resume=True)
-    assert [record["skipped"] for record in history[1:]] == [0, 1]
+    assert [record.skipped for record in history[1:]] == [0, 1]
     assert without_times(history[:2]) == without_times(expected[:2])
 
 
 def test_weights_that_are_not_finite_replace_no_good_checkpoint(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spoilt by an optimiser's step, before any loss or gradient tells."""
+    """A step of the optimiser produces NaN, before a loss or gradient shows it."""
     config = tiny_config(people, training={"save_minutes": OFTEN})
     expected = train_usl(config, tiny_run(tmp_path / "whole", config))
     calls, step = iter(range(100)), torch.optim.AdamW.step
@@ -107,7 +106,7 @@ def test_a_gradient_that_is_not_finite_is_skipped(
     monkeypatch.setattr(ClusterMemory, "forward", spoil)
     config = tiny_config(people)
     run = tiny_run(tmp_path / "run", config)
-    assert [record["skipped"] for record in train_usl(config, run)[1:]] == [0, 1]
+    assert [record.skipped for record in train_usl(config, run)[1:]] == [0, 1]
     assert all_finite(weights_of(run))
 
 
@@ -119,7 +118,7 @@ def test_nothing_is_saved_while_losses_are_not_finite(
 
     def spy(self: RunFolder, name: str, state: dict[str, Any]) -> None:
         if "partial" in state:
-            saved.append(state["partial"]["result"][1] + state["partial"]["result"][2])
+            saved.append(state["partial"]["progress"]["steps"] + state["partial"]["progress"]["skipped"])
         save(self, name, state)
 
     calls = iter(range(1, 100))
@@ -132,14 +131,14 @@ def test_nothing_is_saved_while_losses_are_not_finite(
     monkeypatch.setattr(ClusterMemory, "forward", nan_at_times)
     config = tiny_config(people, training={"epochs": 1, "iterations": 6, "save_minutes": OFTEN})
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert history[1]["skipped"] == 2
+    assert history[1].skipped == 2
     assert saved == [1, 4, 5]
 
 
 def test_a_skipped_step_leaves_no_trace_in_the_statistics(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Activations that overflow, as they can in 16 bits, reach the running means of every norm behind them."""
+    """Activations that overflow, as in 16 bits, reach the running means of every later norm."""
     forward = ConvStem.forward
     trained = iter(range(100))
 
@@ -150,7 +149,7 @@ def test_a_skipped_step_leaves_no_trace_in_the_statistics(
     monkeypatch.setattr(ConvStem, "forward", overflow)
     config = tiny_config(people)
     run = tiny_run(tmp_path / "run", config)
-    assert train_usl(config, run)[1]["skipped"] == 1
+    assert train_usl(config, run)[1].skipped == 1
     assert all_finite(weights_of(run))
 
 
@@ -220,7 +219,7 @@ def test_a_batch_that_does_not_fit_is_named_and_one_that_would(
     def exhaust(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has 8 GiB in all")
 
-    monkeypatch.setattr(rounds, "train_epoch", exhaust)
+    monkeypatch.setattr(training, "train_epoch", exhaust)
     config = tiny_config(
         people,
         mode=mode,
@@ -236,7 +235,7 @@ def test_a_batch_that_does_not_fit_is_named_and_one_that_would(
     assert not (run.path / "bad_batch.npz").exists()
 
 
-@pytest.mark.parametrize("place", [rounds, scoring])
+@pytest.mark.parametrize("place", [trainer, evaluation])
 def test_an_extraction_that_does_not_fit_is_named(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any
 ) -> None:

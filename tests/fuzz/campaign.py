@@ -81,8 +81,6 @@ def write_input(reader: str, number: int, seed: int, folder: Path) -> None:
             files[name] = entry.changes(files[name], rng)
         else:
             files[name] = mutate(name, files[name], rng)
-        if entry.seals is not None and rng.random() < 0.7:
-            files[name] = entry.seals(files[name])
     _lay_out(files, folder)
     if disturbed:
         disturb(folder, rng)

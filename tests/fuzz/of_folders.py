@@ -1,6 +1,5 @@
 """Readers of folders: runs, indices, work that was stopped, stores of images, data sets."""
 
-import io
 import json
 import shutil
 from contextlib import chdir
@@ -9,13 +8,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import lmdb
 import numpy as np
-from PIL import Image
 
 from reidkit.datasets import Split, check_dataset, decode_images, load_dataset
 from reidkit.datasets.contact_sheet import write_contact_sheet
-from reidkit.datasets.lmdb import load_lmdb, open_entry
 from reidkit.datasets.store import evict, list_stores, open_images
 from reidkit.inference import GalleryIndex, extract_to_file, find_images, search_gallery, write_search_page
 from reidkit.inference.calibration import read_calibration
@@ -27,7 +23,7 @@ from reidkit.reporting import write_comparison, write_report
 from reidkit.reporting.run import read_run
 from reidkit.runs import RunFolder
 from reidkit.runs.rankings import read_rankings
-from reidkit.storage.feature_files import read_features
+from reidkit.storage import WorkFolder, read_features
 from tests.fuzz.reader import COUNT, EMBEDDER, WIDTH, Reader, features, model, picture, refusable
 from tests.tiny import tiny_config
 
@@ -103,8 +99,6 @@ def _search() -> None:
     calibration = read_calibration(index.calibration_file) if index.calibration_file.exists() else None
     asked = np.full((len(queries), WIDTH), WIDTH**-0.5, np.float32)
     found = search_gallery(index, asked, queries, calibration=calibration)
-    for match in (match for matches in found for match in matches):
-        match.path.relative_to(index.root)
     write_search_page(Path("page.html"), queries, found, gallery=index.folder, checkpoint=EMBEDDER.checkpoint)
 
 
@@ -116,10 +110,10 @@ def _images_of(folder: Path) -> Split:
 def _write_work(folder: Path) -> None:
     for number in range(3):
         picture(folder / f"{number}.png", number)
-    (folder / ".out.npz.work").mkdir()
-    np.zeros((2, WIDTH), np.float32).tofile(folder / ".out.npz.work" / "features.f32")
-    state = {"fingerprint": _WORK, "done": 3, "rows": 2, "left_out": [[1, "it is damaged"]]}
-    (folder / ".out.npz.work" / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    work = WorkFolder(folder / ".out.npz.work", (WIDTH,))
+    work.begin({"fingerprint": _WORK})
+    work.add(np.zeros((1, WIDTH), np.float32), {"readable": [True, False], "problems": ["1.png: it is damaged"]})
+    work.add(np.zeros((1, WIDTH), np.float32), {"readable": [True], "problems": []})
 
 
 def _read_work(folder: Path) -> None:
@@ -173,26 +167,6 @@ def _read_plain(folder: Path) -> None:
             decode_images(find_images([str(target)], data_root=folder).paths, (16, 8), workers=1)
 
         refusable(read)
-
-
-def _write_lmdb(folder: Path) -> None:
-    file = io.BytesIO()
-    Image.new("RGB", (4, 8)).save(file, "JPEG")
-    with (
-        lmdb.open(str(folder), map_size=2**18, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for number in range(20):
-            transaction.put(b"%04d" % number, file.getvalue() * (1 + 9 * (number % 2)))
-
-
-def _read_lmdb(folder: Path) -> None:
-    dataset = load_lmdb(folder, "x")
-    for path in dataset.train.paths:
-        try:
-            open_entry(path).close()
-        except OSError:
-            continue
 
 
 def _check(folder: Path) -> None:
@@ -254,7 +228,9 @@ def _write_selection(folder: Path) -> None:
     for number in range(3):
         picture(folder / f"{number}.png", number)
     fabric = create_fabric("cpu", "32")
-    score_images(fabric, _trained(), _trained(), folder, _NAMES, folder / "list.txt.work", _INPUTS, chunk=2)
+    work = WorkFolder(folder / "list.txt.work", ())
+    work.begin(_INPUTS)
+    score_images(fabric, _trained(), _trained(), folder, _NAMES, work, chunk=2)
     write_scores(folder / "scores.parquet", _NAMES, np.array([1, 0, np.nan], np.float32), np.arange(3), 1, _INPUTS)
 
 
@@ -278,5 +254,4 @@ READERS: dict[str, Reader] = {
     "MSMT17": Reader(_write_msmt17, _read_dataset, "*.txt", folder=True),
     "VehicleID": Reader(_write_vehicleid, _read_dataset, "train_test_split/*.txt", folder=True),
     "folder and lists": Reader(_write_plain, _read_plain, folder=True),
-    "LMDB": Reader(_write_lmdb, _read_lmdb, "data.mdb"),
 }

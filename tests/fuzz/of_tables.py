@@ -13,8 +13,7 @@ from reidkit.datasets import Split, decode_images, load_dataset
 from reidkit.pretrain.lists import apply_list, read_list, read_scores, write_list, write_scores
 from reidkit.runs import RunFolder, parse_assignment, read_toml, resolve_config
 from reidkit.runs.recipes import describe_config
-from reidkit.storage.feature_files import read_features, read_integers
-from reidkit.storage.feature_output import write_features
+from reidkit.storage import read_features, read_integers, write_features
 from tests.fuzz.reader import COUNT, Reader, features, picture
 from tests.tiny import SETTINGS, tiny_config
 

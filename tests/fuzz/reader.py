@@ -33,8 +33,6 @@ class Reader(NamedTuple):
     """Reads a folder of that kind."""
     targets: str = "*"
     """Which of the files are changed: a glob."""
-    seals: Callable[[bytes], bytes] | None = None
-    """Makes the checksum of a changed file right, which somebody who means harm can do too."""
     changes: Callable[[bytes, Random], bytes] | None = None
     """Changes what a file means, where a blind change would only break it."""
     folder: bool = False

@@ -1,41 +1,27 @@
 """Hostile inputs that were once read wrongly, each with what it did."""
 
-import io
-import json
 import os
 import shutil
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-import torch
 from PIL import Image
-from pyarrow import parquet
 
-from reidkit.backbones import checkpoints as weight_files
-from reidkit.backbones import infer_architecture, read_checkpoint
-from reidkit.datasets import Split, decode_images, images, load_dataset
-from reidkit.datasets.lmdb import load_lmdb
-from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
+from reidkit.datasets import Split, decode_images, load_dataset
+from reidkit.errors import ConfigError, DataError, RunError
 from reidkit.inference import find_images
 from reidkit.inference.calibration import read_calibration
 from reidkit.inference.gallery_index import is_index
-from reidkit.loop import load_model
 from reidkit.pages.thumbnails import open_picture
 from reidkit.reporting.run import read_run
 from reidkit.runs import RunFolder, parse_assignment, read_toml, resolve_config
-from reidkit.storage import feature_files
-from reidkit.storage import parquet as storage_parquet
-from reidkit.storage.feature_files import read_features, read_integers
+from reidkit.storage.feature_files import read_integers
 from reidkit.storage.safe_open import open_file
 from tests.fuzz.campaign import check, write_input
-from tests.fuzz.readers import READERS, seeds_of
-from tests.tiny import tiny_config
+from tests.fuzz.readers import READERS
 
 
 def lay_out(reader: str, folder: Path) -> Path:
@@ -77,105 +63,7 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
     )
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 100_000_000), (100_000_000, 1), (60_000, 60_000)])
-def test_sides_that_would_fill_the_memory(tmp_path: Path, width: int, height: int) -> None:
-    """1 x 100,000,000 pixels are 64 x 100,000,000 between the two passes of the filter: 25 GB."""
-    (tmp_path / "a.png").write_bytes(png(width, height))
-    assert "the limit" in problem_of(tmp_path / "a.png")
-
-
-def test_progressive_jpegs_of_many_scans(tmp_path: Path) -> None:
-    """Every scan passes over all pixels: a file of a megabyte can take hours."""
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg", progressive=True)
-    data = (tmp_path / "a.jpg").read_bytes()
-    assert decode_images([tmp_path / "a.jpg"], (16, 8), workers=1).readable.all()
-    frame = data.index(b"\xff\xc2")
-    last = data.rindex(b"\xff\xda")
-    many = data[:-2] + data[last:-2] * 30 + data[-2:]
-    for content, side in ((data, 12_000), (many, 6000)):
-        size = struct.pack(">HH", side, side)
-        (tmp_path / "a.jpg").write_bytes(content[: frame + 5] + size + content[frame + 9 :])
-        assert "progressive JPEG" in problem_of(tmp_path / "a.jpg")
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_large_images_are_brought_to_rgb_in_strips_with_the_same_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    """Whole, an image of 16-bit integers took eight times its memory."""
-    rng = np.random.default_rng(0)
-    values: Any = rng.integers(0, 256, (50, 30, max(1, len(Image.new(mode, (1, 1)).getbands()))), dtype=np.uint8)
-    if mode.startswith(("I", "F")):
-        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
-        picture = Image.fromarray(
-            (values[..., 0] / 256).astype(kind) if mode == "F" else values[..., 0].astype(kind) * 250
-        )
-    else:
-        picture = (
-            Image.frombytes(mode, (30, 50), values.tobytes()) if mode != "1" else Image.fromarray(values[..., 0] > 99)
-        )
-    path = tmp_path / "a.tiff"
-    picture.save(path)
-    whole = decode_images([path], (16, 8), workers=1).pixels
-    monkeypatch.setattr(images, "_STRIP", 7 * 30)
-    np.testing.assert_array_equal(decode_images([path], (16, 8), workers=1).pixels, whole)
-
-
 # -- arrays and tables ------------------------------------------------------------------------------------------------
-
-
-def test_arrays_that_inflate_out_of_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_files, "_INFLATED", 1000)
-    np.savez_compressed(tmp_path / "a.npz", features=np.zeros((100_000, 4)))
-    with pytest.raises(DataError, match=r"features\.npy.* would inflate to 3,200,128"):
-        read_features(tmp_path / "a.npz")
-    np.savez_compressed(tmp_path / "b.npz", features=np.random.default_rng(0).standard_normal((500, 4)))
-    assert read_features(tmp_path / "b.npz").features.shape == (500, 4)
-
-
-def test_weights_that_inflate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import zipfile
-
-    monkeypatch.setattr(weight_files, "_INFLATED", 1000)
-    torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pt")
-    assert read_checkpoint(tmp_path / "a.pt")["a"].shape == (100_000,)
-    with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(tmp_path / "b.pt", "w", 8) as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name))
-    with pytest.raises(CheckpointError, match="would inflate to"):
-        read_checkpoint(tmp_path / "b.pt")
-
-
-@pytest.mark.parametrize("kind", ["expanded", "sparse"])
-def test_weights_whose_numbers_are_not_there(kind: str) -> None:
-    """A model of the promised shape would have taken a terabyte."""
-    promised: dict[str, Callable[[], torch.Tensor]] = {
-        "expanded": lambda: torch.zeros(1, 1, 1).expand(1, 129, 2**40),
-        "sparse": lambda: torch.sparse_coo_tensor(
-            torch.zeros(3, 1).long(), torch.ones(1), (1, 129, 2**40), check_invariants=True
-        ),
-    }
-    with pytest.raises(CheckpointError, match="is not a plain array"):
-        infer_architecture({"pos_embed": promised[kind](), "patch_embed.proj.weight": torch.zeros(8, 3, 4, 4)})
-
-
-def test_shapes_without_numbers(tmp_path: Path) -> None:
-    torch.save({"model": {"pos_embed": torch.zeros(1, 129, 2**40, device="meta")}}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="shapes without numbers"):
-        read_checkpoint(tmp_path / "a.pt")
-
-
-def test_parquet_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = 200_000
-    columns = {"path": ["a.jpg"] * rows, "split": ["train"] * rows}
-    parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    parquet.write_table(pa.table({name: ["x" * 5000] * 1000 for name in columns}), tmp_path / "text.parquet")
-    monkeypatch.setattr(storage_parquet, "_VALUES", 10_000)
-    monkeypatch.setattr(storage_parquet, "_TEXT", 10_000)
-    with pytest.raises(DataError, match="promises 400,000 values in 200,000 rows"):
-        load_dataset(str(tmp_path / "rows.parquet"))
-    with pytest.raises(DataError, match="repeats long texts in the column 'path'"):
-        load_dataset(str(tmp_path / "text.parquet"))
 
 
 def test_one_long_name_does_not_lengthen_all_others(tmp_path: Path) -> None:
@@ -252,14 +140,14 @@ def test_strange_lines_of_metrics(tmp_path: Path, line: str) -> None:
     [
         ("index.json", '{"reidkit_index": 1}'),
         ("index.json", '{"reidkit_index": 1, "root": 3}'),
-        ("000001.json", '{"images": [["../../secret.png", 1, 1]], "unreadable": [], "replaces": []}'),
-        ("000001.json", '{"images": [["/etc/secret.png", 1, 1]], "unreadable": [], "replaces": []}'),
+        ("000001.json", '{"images": [[3, 1, 1]], "unreadable": [], "replaces": []}'),
+        ("000001.json", '{"images": [["a.png", 1]], "unreadable": [], "replaces": []}'),
         ("000001.json", '{"images": [], "unreadable": [], "replaces": ["../../x"]}'),
         ("000001.json", "[" * 5000),
         ("0x.json", '{"images": [], "unreadable": [], "replaces": []}'),
     ],
 )
-def test_indices_that_are_damaged_or_lead_out_of_the_gallery(tmp_path: Path, name: str, content: str) -> None:
+def test_indices_that_are_damaged(tmp_path: Path, name: str, content: str) -> None:
     lay_out("gallery index", tmp_path)
     (tmp_path / "index" / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match="is damaged"):
@@ -271,69 +159,6 @@ def test_json_that_exhausts_the_stack(tmp_path: Path) -> None:
     assert not is_index(tmp_path)
     with pytest.raises(DataError, match="is damaged"):
         read_calibration(tmp_path / "index.json")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"done": 2**62, "rows": 0},
-        {"done": "3"},
-        {"rows": -1},
-        {"left_out": [[1]]},
-        {"left_out": [[7, "x"]]},
-        {"left_out": [[1, "x"], [1, "x"]], "rows": 1},
-        {"rows": 0},
-    ],
-)
-def test_work_that_claims_what_cannot_be_is_done_anew(tmp_path: Path, change: dict[str, Any]) -> None:
-    lay_out("extraction", tmp_path)
-    state = tmp_path / ".out.npz.work" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_bytes()), **change}), encoding="utf-8")
-    READERS["extraction"].read(tmp_path)
-    assert len(read_features(tmp_path / "out.npz").features) == 3
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"embed_dim": 10**9}, "width 1,000,000,000"),
-        ({"depth": 10**9}, "1,000,000,000 blocks"),
-        ({"image_size": (10**9, 10**9)}, "image_size=1,000,000,000"),
-        ({"sie_cameras": 10**9}, "sie_cameras=1,000,000,000"),
-        ({"name": "hf-hub:someone/model"}, "would be downloaded"),
-        ({"name": "vit_tiny_patch16_224", "depth": 10**9}, "depth=1,000,000,000"),
-    ],
-)
-def test_settings_in_a_checkpoint_that_its_weights_are_not_of(
-    tmp_path: Path, settings: dict[str, Any], told: str
-) -> None:
-    """They would have made, or fetched, a model of any size."""
-    content = torch.load(io.BytesIO(seeds_of("model")["new.pt"]), weights_only=True)
-    config = tiny_config("synthetic", backbone=settings)
-    torch.save({**content, "config": config.model_dump_json()}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match=told):
-        load_model(tmp_path / "a.pt")
-
-
-def test_weights_of_a_width_that_they_do_not_have() -> None:
-    """240 kB that promise a ViT of 19 GB a block."""
-    state = {"pos_embed": torch.zeros(1, 3, 20_000), "patch_embed.proj.weight": torch.zeros(20_000, 1, 1, 1)}
-    with pytest.raises(CheckpointError, match="holds 0 of them"):
-        infer_architecture({**state, "blocks.0.norm1.weight": torch.zeros(1)})
-    few = torch.zeros(9)
-    with pytest.raises(CheckpointError, match="under many names"):
-        infer_architecture({f"blocks.{number}.norm1.weight": few for number in range(100)})
-
-
-def test_characters_that_are_none(tmp_path: Path) -> None:
-    """Numpy takes any 32 bits for a character; Python fails on them, and not at once."""
-    text = np.array([2**31 - 1, 65], dtype=np.uint32).view("<U1")
-    np.savez(tmp_path / "a.npz", features=np.eye(2), paths=text)
-    np.save(tmp_path / "a.npy", text)
-    with pytest.raises(DataError, match="no characters"):
-        read_features(tmp_path / "a.npz")
-    with pytest.raises(DataError, match="no characters"):
-        read_integers(tmp_path / "a.npy", "cameras", 2)
 
 
 def test_numbers_in_names_that_fit_no_integer(tmp_path: Path) -> None:
@@ -348,22 +173,6 @@ def test_numbers_in_names_that_fit_no_integer(tmp_path: Path) -> None:
 
 def _columns(split: Split) -> tuple[tuple[Path, ...], list[int], list[int]]:
     return split.paths, split.identities.tolist(), split.cameras.tolist()
-
-
-def test_database_that_ends_early_or_points_beyond_its_end(tmp_path: Path) -> None:
-    """LMDB itself would end the process."""
-    lay_out("LMDB", tmp_path)
-    database = tmp_path / "data.mdb"
-    data = database.read_bytes()
-    root = max(data.find(b"0001", at) for at in range(0, len(data), 4096))
-    database.write_bytes(data[:-8192])
-    with pytest.raises(DataError, match="is damaged"):
-        load_lmdb(tmp_path, "x")
-    (tmp_path / "other").mkdir()
-    # The node of a key: 4 bytes of the value's length stand 8 before it.
-    (tmp_path / "other" / "data.mdb").write_bytes(data[: root - 8] + b"\xff\xff\xff\x0f" + data[root - 4 :])
-    with pytest.raises(DataError, match="is damaged"):
-        load_lmdb(tmp_path / "other", "x")
 
 
 def test_pictures_on_pages_are_files(tmp_path: Path) -> None:
@@ -392,15 +201,6 @@ def test_broken_links_in_a_gallery(tmp_path: Path) -> None:
     lay_out("gallery index", tmp_path)
     (tmp_path / "photos" / "c.png").symlink_to("nowhere")
     READERS["gallery index"].read(tmp_path)
-
-
-def test_a_truth_value_in_place_of_a_number_of_an_image(tmp_path: Path) -> None:
-    """It chose all images, or none, in place of the second."""
-    lay_out("extraction", tmp_path)
-    state = tmp_path / ".out.npz.work" / "state.json"
-    state.write_text(json.dumps({**json.loads(state.read_bytes()), "left_out": [[True, "x"]]}), encoding="utf-8")
-    READERS["extraction"].read(tmp_path)
-    assert read_features(tmp_path / "out.npz").paths == [str(tmp_path / "0.png"), str(tmp_path / "2.png")]
 
 
 def test_metadata_of_parquet_on_which_arrow_ends_the_process(tmp_path: Path) -> None:

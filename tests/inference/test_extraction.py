@@ -76,18 +76,16 @@ def test_files_are_read_back(embedder: Embedder, images: Split, tmp_path: Path, 
 def test_a_killed_extraction_goes_on_and_does_nothing_twice(
     embedder: Embedder, images: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_SECONDS", 0.0)
     whole, output = tmp_path / "whole.npz", tmp_path / "features.npz"
     extract_to_file(embedder, images, whole, batch_size=4)
     with pytest.raises(Killed):
         extract_to_file(Counting(embedder, 3), images, output, batch_size=4)  # type: ignore[arg-type]
     assert not output.exists()
     work = tmp_path / ".features.npz.work"
-    state = json.loads((work / "state.json").read_text())
-    assert (state["done"], (work / "features.f32").stat().st_size) == (12, 4 * 32 * state["rows"])
-    # A kill between data and state leaves rows that no state counts.
-    with (work / "features.f32").open("ab") as file:
-        file.write(b"half a row")
+    assert len(list(work.glob("[0-9]*.json"))) == 3
+    # A kill between the two files of a block leaves features that do not count.
+    (work / "000004.npy").write_bytes(b"half a block")
     again = Counting(embedder)
     done = extract_to_file(again, images, output, batch_size=4)  # type: ignore[arg-type]
     assert (done.resumed, again.seen) == (12, 14)
@@ -96,24 +94,57 @@ def test_a_killed_extraction_goes_on_and_does_nothing_twice(
     assert not work.exists()
 
 
-@pytest.mark.parametrize("change", ["image", "data", "state"])
-def test_what_does_not_fit_starts_anew(
-    embedder: Embedder, images: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
-) -> None:
-    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.0)
-    output, work = tmp_path / "features.npz", tmp_path / ".features.npz.work"
+def kill(embedder: Embedder, images: Split, output: Path) -> Path:
+    """Stop an extraction after three blocks of four images; return its work folder."""
     with pytest.raises(Killed):
         extract_to_file(Counting(embedder, 3), images, output, batch_size=4)  # type: ignore[arg-type]
+    return output.with_name(f".{output.name}.work")
+
+
+@pytest.mark.parametrize("change", ["image", "precision", "version"])
+def test_other_work_starts_from_the_beginning(
+    embedder: Embedder, images: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.0)
+    output = tmp_path / "features.npz"
+    work = kill(embedder, images, output)
     if change == "image":
         draw_images(tmp_path / "images", ["0.png"], seed=5)
-    elif change == "data":
-        (work / "features.f32").write_bytes(b"short")
+    elif change == "version":
+        (work / "key.json").rename(work / "state.json")
+        (work / "features.f32").write_bytes(b"of an earlier version")
     else:
-        (work / "state.json").write_text("{")
+        other = Counting(embedder)
+        other.precision = "bf16"
+        assert extract_to_file(other, images, tmp_path / "features.npz", batch_size=4).resumed == 0  # type: ignore[arg-type]
+        return
     done = extract_to_file(embedder, images, output, batch_size=4)
     assert done.resumed == 0
     expected = embedder.embed(readable(images).paths)
     np.testing.assert_allclose(read_features(output).features, expected, atol=1e-6)
+    assert not work.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("key.json", "{"),
+        ("000002.json", "["),
+        ("000002.npy", "short"),
+        ("000002.json", '{"readable": [true, 3], "problems": [], "replaces": []}'),
+        ("000002.json", '{"readable": [true, false], "problems": [], "replaces": []}'),
+        ("000002.json", f'{{"readable": [{"true, " * 30}true], "problems": [], "replaces": []}}'),
+    ],
+)
+def test_damaged_work_is_refused(
+    embedder: Embedder, images: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.0)
+    work = kill(embedder, images, tmp_path / "features.npz")
+    (work / name).write_text(content)
+    with pytest.raises(DataError, match=rf"is damaged .*remove the folder {work}"):
+        extract_to_file(embedder, images, tmp_path / "features.npz", batch_size=4)
+    assert not (tmp_path / "features.npz").exists()
 
 
 def test_strict_and_nothing_readable(embedder: Embedder, images: Split, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An index that grows with its folder."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import reidkit.inference.extraction as extraction
 import reidkit.inference.gallery_index as module
 from reidkit.errors import CheckpointError, DataError
 from reidkit.inference import Embedder, GalleryIndex, load
 from reidkit.inference.embedder import Embedded
+from reidkit.storage import WorkFolder
 from tests.inference.conftest import NAMES, draw_images, save_checkpoint
 from tests.tiny import tiny_config
 
@@ -70,7 +73,7 @@ def test_it_embeds_what_is_new_and_forgets_what_is_gone(embedder: Embedder, tmp_
 def test_a_kill_loses_only_the_block_at_hand(
     embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BLOCK", 4)
+    monkeypatch.setattr(extraction, "_BLOCK", 4)
     images = draw_images(tmp_path / "gallery", [f"{number:02}.png" for number in range(14)])
     killed = Counting(embedder, batches=5)
     index = GalleryIndex(tmp_path / "index", killed, tmp_path / "gallery")  # type: ignore[arg-type]
@@ -94,7 +97,7 @@ def test_small_blocks_are_merged_and_a_kill_amid_that_counts_no_image_twice(
         index = GalleryIndex(tmp_path / "index", embedder, tmp_path / "gallery")
         if number == 2:
             # As if killed after the merged block was written and before the others were removed.
-            monkeypatch.setattr(GalleryIndex, "_remove", lambda self, number: self._blocks.pop(number, None))
+            monkeypatch.setattr(WorkFolder, "_remove", lambda self, number: self.blocks.pop(number, None))
         index.update()
         monkeypatch.undo()
         monkeypatch.setattr(module, "_SMALL_BLOCKS", 2)
@@ -124,3 +127,23 @@ def test_indexes_that_do_not_fit_are_refused(embedder: Embedder, tmp_path: Path)
     (tmp_path / "index" / "000001.json").write_text("[")
     with pytest.raises(DataError, match=r"000001\.json is damaged"):
         GalleryIndex(tmp_path / "index", embedder)
+
+
+def test_features_of_another_precision_are_refused(checkpoint: Path, embedder: Embedder, tmp_path: Path) -> None:
+    """As in extraction: those of 32 and of 16 bits are never mixed."""
+    draw_images(tmp_path / "gallery", ["a.png"])
+    GalleryIndex(tmp_path / "index", embedder, tmp_path / "gallery").update()
+    with pytest.raises(CheckpointError, match=r"features of precision 32, not bf16; search with --precision 32, or"):
+        GalleryIndex(tmp_path / "index", load(checkpoint, device="cpu", precision="bf16"))
+
+
+def test_indexes_of_old_versions_are_read(embedder: Embedder, tmp_path: Path) -> None:
+    """They do not say their precision."""
+    images = draw_images(tmp_path / "gallery", ["a.png", "b.png"])
+    index = GalleryIndex(tmp_path / "index", embedder, tmp_path / "gallery")
+    index.update()
+    header = json.loads((tmp_path / "index" / "index.json").read_text())
+    del header["precision"]
+    (tmp_path / "index" / "index.json").write_text(json.dumps(header))
+    assert set(header) == {"reidkit_index", "checkpoint", "checkpoint_path", "root"}
+    check(GalleryIndex(tmp_path / "index", embedder), embedder, images)

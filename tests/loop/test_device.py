@@ -64,25 +64,25 @@ def test_a_compiled_backbone_gives_the_same_features_under_the_same_names() -> N
     assert list(model.state_dict()) == names
 
 
-def make_group() -> None:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+def make_group(init: Callable[..., None] = dist.init_process_group) -> None:
+    init("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
 
 
-def launching(launch: Callable[[], None]) -> Any:
-    return SimpleNamespace(launch=launch)
+FABRIC: Any = SimpleNamespace(launch=lambda: None)
 
 
 @pytest.fixture
 def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
     """What is to be done at the end of the process."""
     registered: list[Callable[[], None]] = []
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, timeout: make_group())
     monkeypatch.setattr(atexit, "register", registered.append)
     return registered
 
 
 def test_a_process_group_is_left_once_at_the_end(at_exit: list[Callable[[], None]]) -> None:
-    device._join(launching(make_group))
-    device._join(launching(lambda: None))  # the group is there
+    device._join(FABRIC, "cpu")
+    device._join(FABRIC, "cpu")  # the group is there
     assert len(at_exit) == 1
     finish_together()
     at_exit[0]()
@@ -93,7 +93,7 @@ def test_a_process_group_is_left_once_at_the_end(at_exit: list[Callable[[], None
 def test_a_process_group_of_others_is_theirs(at_exit: list[Callable[[], None]]) -> None:
     make_group()
     try:
-        device._join(launching(lambda: None))
+        device._join(FABRIC, "cpu")
         assert at_exit == []
     finally:
         dist.destroy_process_group()
@@ -107,7 +107,7 @@ def test_after_an_error_nobody_is_waited_for(
     monkeypatch.setattr(
         faulthandler, "dump_traceback_later", lambda seconds, **options: waiting.append((seconds, options))
     )
-    device._join(launching(make_group))
+    device._join(FABRIC, "cpu")
     at_exit[0]()
     assert waiting == [(15, {"exit": True, "file": 2})]
     dist.destroy_process_group()

@@ -1,6 +1,9 @@
 """Steps that are left out, and gradients in 16 bits."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,13 +11,27 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from reidkit.datasets import Split
-from reidkit.loop import Progress, create_fabric
-from reidkit.loop.epoch import EpochResult, NotFiniteError, train_epoch
-from reidkit.loop.images import ImageSet
+from reidkit.distributed import ALONE
+from reidkit.loop import (
+    Augment,
+    Epoch,
+    EpochLabels,
+    EpochProgress,
+    Features,
+    ImageSet,
+    Learning,
+    Progress,
+    Stage,
+    StepHook,
+    create_fabric,
+    train_epoch,
+)
+from reidkit.loop.epoch import NotFiniteError
+from reidkit.runs import resolve_config
 
 
 class Network(nn.Module):
@@ -51,23 +68,44 @@ class Bad:
     def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
 
 
-class Clipping:
-    """Sees the gradients where a steering would clip them."""
+class Clipping(StepHook):
+    """Sees the gradients where a hook would clip them."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self.norms: list[float] = []
 
-    def begin(self, optimizer: Optimizer, step: int) -> None:
-        pass
-
-    def clip(self) -> None:
+    def before_update(self) -> None:
         gradients = [weight.grad for weight in self._network.parameters() if weight.grad is not None]
         self.norms.append(nn.utils.get_total_norm(gradients).item())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels(Stage):
+    """Trains on the pixels themselves, in `parts` parts."""
+
+    loss: Bad
+    trained: nn.Module
+
+    @property
+    def network(self) -> nn.Module | None:
+        return self.trained if self.learning.accumulation_steps > 1 else None  # a loss that is a mean over images
+
+    def label(self, features: Features | None, number: int) -> EpochLabels:
+        return EpochLabels(np.arange(12) % 2, "identities")
+
+    def criterion(self, features: Features | None, labels: EpochLabels, state: Mapping[str, Any] | None = None) -> Bad:
+        return self.loss
+
+    def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        return iter(np.random.default_rng(1).integers(0, 12, (self.learning.iterations, 6)))
+
+    def augment(self, count: int, rng: np.random.Generator) -> Augment:
+        return lambda pixels, rows: pixels.flatten(1).float() / 255
 
 
 def images() -> ImageSet:
@@ -80,29 +118,21 @@ def images() -> ImageSet:
 
 def train(
     criterion: Bad, *, limit: int = 9, steps: int = 4, parts: int = 1, fabric: Fabric | None = None, clips: bool = False
-) -> tuple[EpochResult, Network, Clipping]:
+) -> tuple[EpochProgress, Network, Clipping]:
     fabric = fabric or create_fabric("cpu", "32")
     bare = Network()
-    network, optimizer = fabric.setup(bare, torch.optim.AdamW(bare.parameters(), lr=0.1))
-    clipping = Clipping(bare)
-    result = train_epoch(
-        fabric,
-        network,
-        criterion,
-        optimizer,
-        iter(np.random.default_rng(1).integers(0, 12, (steps, 6))),
-        images=images(),
-        labels=np.arange(12) % 2,
-        views=lambda count: lambda pixels, rows: pixels.flatten(1).float() / 255,
-        skip_limit=limit,
-        steps=steps,
-        progress=Progress(),
-        steering=clipping if clips else None,
-        parts=parts,
-        gathered=parts == 1,
-        kept=list(bare.buffers()),
-    )
-    return result, bare, clipping
+    config = resolve_config([{"training": {"skip_limit": limit}}])
+    learning = replace(Learning.of(config), iterations=steps, accumulation_steps=parts)
+    stage = Pixels(last_epoch=1, images=images(), learning=learning, loss=criterion, trained=bare)
+    trainer: Any = SimpleNamespace(fabric=fabric, group=ALONE, config=config, progress=Progress(), buffers=bare.buffers)
+    trainer.network, trainer.optimizer = fabric.setup(bare, torch.optim.AdamW(bare.parameters(), lr=0.1))
+    epoch, clipping = Epoch(1, stage), Clipping(bare)
+    epoch.label(None)
+    epoch.create_criterion(None)
+    if clips:
+        epoch.hook = clipping
+    train_epoch(trainer, epoch)
+    return epoch.progress, bare, clipping
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -1,15 +1,11 @@
 import copy
-import math
-from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from reidkit.loop.optimisation import create_optimizer, learning_rate, set_learning_rate
-from reidkit.runs.config import OptimizerConfig, ScheduleConfig
+from reidkit.loop.optimisation import create_optimizer, set_learning_rate
+from reidkit.runs.config import OptimizerConfig
 
 
 def small_model() -> torch.nn.Module:
@@ -29,42 +25,6 @@ def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, steps: in
         optimizer.zero_grad()
         model(torch.arange(12.0).reshape(4, 3) / 12).square().sum().backward()
         optimizer.step()
-
-
-def test_steps_of_the_paper() -> None:
-    schedule = ScheduleConfig(name="step", step_epochs=20, factor=0.1)
-    rates = [learning_rate(epoch, 50, 3.5e-4, schedule) for epoch in (1, 20, 21, 40, 41, 50)]
-    assert rates == pytest.approx([3.5e-4, 3.5e-4, 3.5e-5, 3.5e-5, 3.5e-6, 3.5e-6])
-
-
-def test_steps_after_a_warm_up_are_counted_from_its_end() -> None:
-    schedule = ScheduleConfig(name="step", step_epochs=3, factor=0.5, warmup_epochs=2)
-    rates = [learning_rate(epoch, 9, 1.0, schedule) for epoch in range(1, 10)]
-    assert rates == pytest.approx([0.01, 0.505, 1, 1, 1, 0.5, 0.5, 0.5, 0.25])
-
-
-def test_golden_warm_up_and_cosine(golden: Callable[[str], dict[str, Any]]) -> None:
-    data = golden("supervised_lr")
-    epochs, base, warmup = int(data["epochs"]), float(data["base_lr"]), int(data["warmup_epochs"])
-    schedule = ScheduleConfig(name="cosine", factor=0.002, warmup_epochs=warmup)
-    # The file's last value is what the public code sets after the last epoch, for an epoch that never comes.
-    rates = [learning_rate(epoch, epochs, base, schedule) for epoch in range(1, epochs + 2)]
-    assert len(rates) == 121
-    np.testing.assert_allclose(rates, data["lr"], rtol=1e-12)
-
-
-@pytest.mark.parametrize("epochs", [2, 26])
-def test_a_cosine_without_warm_up_starts_at_the_rate_and_ends_at_its_factor(epochs: int) -> None:
-    schedule = ScheduleConfig(name="cosine", factor=0.01)
-    rates = [learning_rate(epoch, epochs, 0.5, schedule) for epoch in range(1, epochs + 1)]
-    cosines = [(1 + math.cos(math.pi * epoch / (epochs - 1))) / 2 for epoch in range(epochs)]
-    assert rates == pytest.approx([0.5 * (0.01 + 0.99 * cosine) for cosine in cosines], rel=1e-12)
-    assert rates[0] == 0.5
-    assert rates[-1] == pytest.approx(0.005)
-
-
-def test_a_cosine_of_one_epoch_trains_at_the_full_rate() -> None:
-    assert learning_rate(1, 1, 0.5, ScheduleConfig(name="cosine", factor=0.01)) == 0.5
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])

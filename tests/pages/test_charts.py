@@ -101,6 +101,19 @@ def test_dots_lie_where_the_axis_says() -> None:
     assert svg.get("aria-label") == "Accuracy"
 
 
+def test_a_quantity_other_than_epochs_and_a_mark() -> None:
+    points = [(0.1, 3.0), (0.3, 5.0), (0.7, 4.0)]
+    svg = fromstring(line_chart([Series("noise", points)], label="", span=(0, 0.8), foot="eps", marked=0.3))
+    dots = [float(dot.attrib["cx"]) for dot in svg.iter("circle")]
+    marks = {text: float(node.attrib["x"]) for text, node in _texts(svg, "middle").items() if text != "eps"}
+    assert list(marks) == ["0", "0.2", "0.4", "0.6", "0.8"]
+    assert dots[1] == pytest.approx((marks["0.2"] + marks["0.4"]) / 2, abs=0.11)
+    assert _tips(svg, "circle")[0] == "eps 0.1: noise 3"
+    (mark,) = (path for path in svg.iter("path") if path.get("class") == "mark")
+    assert mark.attrib["d"].startswith(f"M{dots[1]}")
+    assert mark.findtext("title") == "eps 0.3"
+
+
 def test_each_line_has_a_colour() -> None:
     svg = fromstring(line_chart([Series(name, [(0, 1.0)]) for name in "ab"], label="", span=(0, 1)))
     assert [dot.get("class") for dot in svg.iter("circle")] == ["dot s1", "dot s2"]

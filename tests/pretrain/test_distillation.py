@@ -89,13 +89,13 @@ def test_a_step_sets_rates_clips_freezes_and_moves_centre_and_teacher() -> None:
         {"params": weights[3:], "weight_decay": 0.0, DECAYED: False},
     ]
     optimizer = torch.optim.AdamW(groups)
-    distillation.begin(optimizer, 3)
+    distillation.before_step(optimizer, 3)
     assert [group["lr"] for group in optimizer.param_groups] == [rates.learning_rate(2)] * 2
     assert [group["weight_decay"] for group in optimizer.param_groups] == [rates.weight_decay(2), 0.0]
     outputs = network(views())
     loss = distillation(outputs, torch.zeros(4))
     loss.backward()  # type: ignore[no-untyped-call]
-    distillation.clip()
+    distillation.before_update()
     assert network.student_head.last_layer.weight.grad is None  # the first epoch is frozen
     norms = [weight.grad.norm() for weight in weights if weight.grad is not None]
     assert max(norms) <= 1.001e-3
@@ -106,7 +106,7 @@ def test_a_step_sets_rates_clips_freezes_and_moves_centre_and_teacher() -> None:
     assert any(not torch.equal(old[name], weight) for name, weight in network.teacher.state_dict().items())
     distillation.of_epoch(2)
     distillation(network(views()), torch.zeros(4)).backward()  # type: ignore[no-untyped-call]
-    distillation.clip()
+    distillation.before_update()
     assert network.student_head.last_layer.weight.grad is not None
 
 
@@ -114,7 +114,7 @@ def test_parts_of_a_batch_move_the_centre_once_by_all_rows() -> None:
     network = pair()
     config = PretrainConfig(**SETTINGS)
     distillation = Distillation(network, Rates(config, epochs=1, iterations=5, batch_size=4), config, 5).of_epoch(1)
-    distillation.begin(torch.optim.AdamW(network.student.parameters()), 1)
+    distillation.before_step(torch.optim.AdamW(network.student.parameters()), 1)
     generator = torch.Generator().manual_seed(1)
     parts = [Projections(torch.randn(6, 12), torch.randn(4, 12, generator=generator), torch.randn(4, 32)) for _ in "ab"]
     for part in parts:
@@ -127,7 +127,7 @@ def test_the_first_centre_may_be_that_of_the_first_batch() -> None:
     network = pair(first_centre="batch")
     config = PretrainConfig(**SETTINGS)
     distillation = Distillation(network, Rates(config, epochs=1, iterations=5, batch_size=4), config, 5).of_epoch(1)
-    distillation.begin(torch.optim.AdamW(network.student.parameters()), 1)
+    distillation.before_step(torch.optim.AdamW(network.student.parameters()), 1)
     outputs = network(views())
     distillation(outputs, torch.zeros(4))
     torch.testing.assert_close(network.loss.centre, outputs.teacher.mean(0))
@@ -140,24 +140,24 @@ def watch(teacher: torch.Tensor, features: torch.Tensor) -> tuple[dict[str, floa
     network = pair()
     config = PretrainConfig(**SETTINGS)
     distillation = Distillation(network, Rates(config, epochs=1, iterations=5, batch_size=4), config, 5).of_epoch(1)
-    distillation.begin(torch.optim.AdamW(network.student.parameters()), 1)
+    distillation.before_step(torch.optim.AdamW(network.student.parameters()), 1)
     outputs = Projections(teacher, teacher, features)
     distillation(outputs, torch.zeros(len(teacher) // 2))
     distillation.update(outputs, torch.zeros(len(teacher) // 2))
-    return distillation.figures(), network
+    return distillation.metrics(), network
 
 
 def test_signs_of_collapse_are_measured_and_named(caplog: pytest.LogCaptureFixture) -> None:
     teacher = torch.randn(8, 12, generator=torch.Generator().manual_seed(0)) / 5
     basis = torch.eye(32)[:8]
     with caplog.at_level(logging.WARNING, "reidkit"):
-        figures, network = watch(teacher, basis)
+        metrics, network = watch(teacher, basis)
     assert not caplog.records
     probabilities = ((teacher - network.loss.centre) / 0.04).softmax(1)
     entropy = -(probabilities * probabilities.log()).sum(1).mean() / math.log(12)
-    assert figures["teacher_entropy"] == pytest.approx(entropy.item(), rel=1e-4)
-    assert figures["feature_rank"] == pytest.approx(7, rel=1e-4)  # eight corners of a simplex span seven dimensions
-    assert figures["feature_spread"] == pytest.approx(math.sqrt(7 / 8), rel=1e-4)
+    assert metrics["teacher_entropy"] == pytest.approx(entropy.item(), rel=1e-4)
+    assert metrics["feature_rank"] == pytest.approx(7, rel=1e-4)  # eight corners of a simplex span seven dimensions
+    assert metrics["feature_spread"] == pytest.approx(math.sqrt(7 / 8), rel=1e-4)
     with caplog.at_level(logging.WARNING, "reidkit"):
         watch(torch.zeros(8, 12), basis)
         watch(teacher, torch.ones(8, 32))
@@ -168,7 +168,7 @@ def test_signs_of_collapse_are_measured_and_named(caplog: pytest.LogCaptureFixtu
 def test_without_a_step_there_is_nothing_to_say() -> None:
     config = PretrainConfig(**SETTINGS)
     rates = Rates(config, epochs=1, iterations=1, batch_size=4)
-    assert Distillation(pair(), rates, config, 1).of_epoch(1).figures() == {}
+    assert Distillation(pair(), rates, config, 1).of_epoch(1).metrics() == {}
 
 
 @pytest.mark.parametrize("first", ["batch", "zero"])
@@ -187,7 +187,7 @@ def test_a_skipped_first_step_leaves_no_trace_in_the_teacher(
     config = tiny_config(people, mode="pretrain", pretrain=settings, crops={"local_size": (16, 16)})
     run = tiny_run(tmp_path / "run", config)
     history = train_pretrain(config, run)
-    assert [record["skipped"] for record in history[1:]] == [1, 0]
+    assert [record.skipped for record in history[1:]] == [1, 0]
     checkpoint = run.load_checkpoint()
     assert checkpoint is not None
     weights = checkpoint["model"] | checkpoint["heads"]

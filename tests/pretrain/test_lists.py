@@ -13,7 +13,6 @@ from pyarrow import parquet
 
 from reidkit.datasets import Split
 from reidkit.errors import DataError
-from reidkit.pretrain import lists
 from reidkit.pretrain.lists import apply_list, read_list, read_scores, relative_names, write_list, write_scores
 
 NAMES = ["b/2.jpg", "a/1.jpg", "ä 雪.png", "'q\\n\".jpg", "a/x" * 100, "😀.jpg"]
@@ -92,29 +91,20 @@ def test_nothing_in_a_pickle_is_run(
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b"cos\nsystem\n(U\x05touchtR.", "'os.system'"),
-        (b"(U\x05touchios\nsystem\n.", "'os.system'"),
-        (HEAD + b"\x8c\x02os\x8c\x06system\x93.", "'os.system'"),
-        (HEAD + b"\x82\x01.", "EXT1"),
-        (HEAD + b"P1\n.", "PERSID"),
-        (HEAD + b"]U\x01aQ.", "BINPERSID"),
-        (HEAD + b"]}b.", "EMPTY_DICT"),
-        (HEAD + b"]K\x01a.", "BININT1"),
-        (HEAD + b"]\x8a\xff" + b"\xff" * 255 + b"a.", "LONG1"),
-        (HEAD + b"\x96" + b"\xff" * 7 + b"\x7f.", "BYTEARRAY8"),
-        (HEAD + b"]]a.", "holds other lists"),
-        (HEAD + b"]\x94h\x00a.", "holds other lists"),
-        (HEAD + b"](" + b"]" * 100_000 + b"e.", "holds other lists"),
-        (HEAD + b")" + b"\x85" * 100_000 + b".", "holds other lists"),
-        (HEAD + b"\x8c\x05a.jpg.", "a str, not a list"),
-        (HEAD + b"]].", "not a list"),
+        (b"cos\nsystem\n(U\x05touchtR.", "asks for 'os.system', which is code"),
+        (b"(U\x05touchios\nsystem\n.", "asks for 'os.system', which is code"),
+        (HEAD + b"\x8c\x02os\x8c\x06system\x93.", "asks for 'os.system', which is code"),
+        (HEAD + b"P1\n.", "persistent id"),
+        (pickle.dumps({"a.jpg": 1}), "holds a dict of other things than text"),
+        (pickle.dumps(["a.jpg", 1]), "holds a list of other things than text"),
+        (pickle.dumps([["a.jpg"]]), "holds a list of other things than text"),
+        (pickle.dumps("a.jpg"), "holds a str of other things than text"),
     ],
 )
-def test_everything_but_flat_lists_of_text_is_refused_by_name(tmp_path: Path, data: bytes, what: str) -> None:
-    with pytest.raises(DataError, match="was not read") as refused:
+def test_everything_but_flat_lists_of_text_is_refused(tmp_path: Path, data: bytes, what: str) -> None:
+    with pytest.raises(DataError, match=r"list\.pkl was not read: .* A published list is a pickled list") as refused:
         read_list(pickled(tmp_path, data))
     assert what in str(refused.value)
-    assert len(str(refused.value)) < 400 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -126,32 +116,18 @@ def test_everything_but_flat_lists_of_text_is_refused_by_name(tmp_path: Path, da
         HEAD,
         pickle.dumps(NAMES)[:-1],
         pickle.dumps(NAMES)[:-40],
-        HEAD + b"].."[:1],
         HEAD + b"]h\x07a.",
-        HEAD + b"a.",
-        HEAD + b"]e.",
-        HEAD + b"\x8c\x01a\x87.",
-        HEAD + b"\x8c\x01a\x8c\x01ba.",
-        HEAD + b"]\x8d" + b"\xff" * 8 + b"a.",
         HEAD + b"]X\xff\xff\xff\xffa.",
         HEAD + b"]\x8c\x01\xffa.",
-        HEAD + b"]V\\ud8\na.",
-        b"]p" + b"9" * 10_000 + b"\n.",
         b"c\xff\n\xff\n.",
-        HEAD + b"\x93.",
     ],
 )
 def test_damaged_pickles(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(DataError, match="is a damaged pickle, or none; copy or download it again"):
+    with pytest.raises(DataError, match=r"list\.pkl was not read: .* download it again"):
         read_list(pickled(tmp_path, data))
 
 
-def test_a_far_memo_takes_no_memory(tmp_path: Path) -> None:
-    data = HEAD + b"]r\xff\xff\xff\xff\x8c\x01aa."
-    assert read_list(pickled(tmp_path, data)) == ["a"]
-
-
-def test_files_that_are_no_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_no_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.txt cannot be read \(No such file"):
         read_list(tmp_path / "absent.txt")
     with pytest.raises(DataError, match="Is a directory"):
@@ -162,9 +138,6 @@ def test_files_that_are_no_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             read_list(tmp_path / "list.txt")
     with pytest.raises(DataError, match="names no images"):
         read_list(pickled(tmp_path, pickle.dumps([])))
-    monkeypatch.setattr(lists, "_LARGEST", 10)
-    with pytest.raises(DataError, match=r"has 11 bytes, and a list of images at most 10"):
-        read_list(pickled(tmp_path, b"0" * 11))
 
 
 @pytest.mark.parametrize("name", ["a\n.jpg", "a\r.jpg"])
@@ -201,7 +174,7 @@ def test_names_are_relative_to_the_data(tmp_path: Path, monkeypatch: pytest.Monk
     [("/elsewhere/1.jpg", "/data"), ("/data2/1.jpg", "/data"), ("/data/../1.jpg", "/data"), ("/1.jpg", ".")],
 )
 def test_images_elsewhere_have_no_name(path: str, root: str) -> None:
-    with pytest.raises(DataError, match="lies outside"):
+    with pytest.raises(DataError, match="is outside"):
         relative_names([Path(path)], Path(root))
 
 
@@ -239,13 +212,11 @@ def test_names_without_an_image_are_counted(tmp_path: Path, caplog: pytest.LogCa
         apply_list(split, tmp_path, [])
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../2.jpg", "a/../2.jpg", "..", "/etc/2.jpg", "//etc/2.jpg", "..\\2.jpg", "/data/../etc/2.jpg", "/database/2.jpg"],
-)
-def test_names_that_lead_out_are_refused(name: str) -> None:
-    with pytest.raises(DataError, match="leads out of /data; remove it"):
-        apply_list(split_of(Path("/data"), ["2.jpg"]), Path("/data"), ["2.jpg", name])
+@pytest.mark.parametrize("name", ["../2.jpg", "/elsewhere/2.jpg", "..\\2.jpg", "/data/../x/2.jpg", "/database/2.jpg"])
+def test_lists_made_elsewhere_fit_by_base_name(name: str) -> None:
+    """Published lists have the paths of their authors' machines."""
+    split = split_of(Path("/data"), ["a/1.jpg", "b/2.jpg"])
+    assert apply_list(split, Path("/data"), [name]).paths == (Path("/data/b/2.jpg"),)
 
 
 def test_the_table_of_scores(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from reidkit.backbones import EmbeddingModel, create_backbone, to_supervised_layout
 from reidkit.datasets import DecodedImages
+from reidkit.distributed import ProcessGroup
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.loop import TrainedModel, create_fabric, load_model
 from reidkit.pretrain import selection
@@ -198,16 +199,16 @@ def test_scores_of_other_inputs_are_never_mixed(
     work = tmp_path / "list.txt.work"
     work.mkdir()
     metadata = parquet.read_schema(tmp_path / "list.parquet").metadata
-    (work / "inputs.json").write_bytes(metadata[b"reidkit.select"])
+    (work / "key.json").write_bytes(metadata[b"reidkit.select"])
     pretrained, finetuned = models
     with pytest.raises(RunError, match=r"another pre-trained model and another fine-tuned model; .*remove the folder"):
         select(fabric, (finetuned, pretrained), data, tmp_path)
     with pytest.raises(RunError, match="another images per chunk"):
         select(fabric, models, data, tmp_path, chunk=6)
-    (work / "inputs.json").write_text(json.dumps({}))
+    (work / "key.json").write_text(json.dumps({}))
     with pytest.raises(RunError, match="another data folder and another list of images"):
         select(fabric, models, data, tmp_path)
-    (work / "inputs.json").unlink()
+    (work / "key.json").unlink()
     assert reads == []
     select(fabric, (finetuned, pretrained), data, tmp_path)
     assert reads == names_of()
@@ -223,13 +224,13 @@ def test_every_process_takes_its_chunks_and_all_have_all_scores(
 ) -> None:
     """Two processes, one after the other: each waits where the other has already been."""
     bounds = selection._bounds(COUNT, 5)
-    monkeypatch.setattr(selection, "_wait", lambda: None)
-    monkeypatch.setattr(selection, "_this_process", lambda: (0, 2))
-    with pytest.raises(FileNotFoundError, match=r"000001\.npy"):  # the other's chunk is still missing
+    processes = [ProcessGroup(None, rank, 2) for rank in (0, 1)]  # without a group nobody waits
+    monkeypatch.setattr(ProcessGroup, "of_fabric", lambda fabric: processes[0])
+    with pytest.raises(DataError, match=r"000001\.npy is damaged \(.*No such file"):  # the other's chunk is missing
         select(fabric, models, data, tmp_path)
     assert reads == [name for start, stop in bounds[0::2] for name in names_of()[start:stop]]
     reads.clear()
-    monkeypatch.setattr(selection, "_this_process", lambda: (1, 2))
+    monkeypatch.setattr(ProcessGroup, "of_fabric", lambda fabric: processes[1])
     found = select(fabric, models, data, tmp_path)
     assert reads == [name for start, stop in bounds[1::2] for name in names_of()[start:stop]]
     np.testing.assert_allclose(found.scores, slow_scores(models, data), atol=2e-5)
@@ -268,7 +269,7 @@ def test_a_folder_without_a_readable_image(
 def test_a_work_folder_that_cannot_be_made(
     fabric: Fabric, models: tuple[TrainedModel, TrainedModel], data: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"absent/list\.txt\.work cannot be made"):
+    with pytest.raises(RunError, match=r"absent/list\.txt\.work could not be written .*Its folder is gone"):
         select(fabric, models, data, tmp_path, listing=tmp_path / "absent" / "list.txt")
 
 
@@ -320,3 +321,25 @@ def test_chunks_cover_all_images_and_are_of_one_size(count: int, chunk: int) -> 
     sizes = [stop - start for start, stop in bounds]
     assert max(sizes) <= chunk
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("scores", [np.zeros(3, np.float32), np.zeros(2), np.zeros((2, 2), np.float32)])
+def test_damaged_scores_of_a_stopped_selection_are_refused(
+    fabric: Fabric,
+    models: tuple[TrainedModel, TrainedModel],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: NDArray[Any],
+) -> None:
+    processes = ProcessGroup(None, 0, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(ProcessGroup, "of_fabric", lambda fabric: processes)
+        with pytest.raises(DataError):
+            select(fabric, models, data, tmp_path)
+    np.save(tmp_path / "list.txt.work" / "000002.npy", scores)
+    with pytest.raises(DataError, match=r"000002\.npy is damaged \(it holds"):
+        select(fabric, models, data, tmp_path)
+    (tmp_path / "list.txt.work" / "key.json").write_text("[" * 5000)
+    with pytest.raises(DataError, match=r"key\.json is damaged"):
+        select(fabric, models, data, tmp_path)

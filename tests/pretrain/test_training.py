@@ -1,6 +1,7 @@
 """Whole pre-trainings: the loop with a teacher as its model."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from reidkit.datasets import load_dataset
 from reidkit.errors import ConfigError, DataError
 from reidkit.loop import load_model
 from reidkit.pretrain import train_pretrain, write_list
-from reidkit.runs import Record, RunConfig, RunFolder
+from reidkit.runs import EpochRecord, RunConfig, RunFolder
 from reidkit.usl import train_usl
 from tests.tiny import tiny_config, tiny_run
 
@@ -31,17 +32,17 @@ def config_of(target: Path, **settings: Any) -> RunConfig:
     return tiny_config(target, **(sections | settings))
 
 
-def pretrain(folder: Path, config: RunConfig, *, resume: bool = False) -> tuple[RunFolder, list[Record]]:
+def pretrain(folder: Path, config: RunConfig, *, resume: bool = False) -> tuple[RunFolder, list[EpochRecord]]:
     run = RunFolder.open(folder) if resume else tiny_run(folder, config)
     return run, train_pretrain(config, run, resume=resume)
 
 
 def test_the_teacher_is_kept_and_is_a_start_for_usl(people: Path, tmp_path: Path) -> None:
     run, history = pretrain(tmp_path / "run", config_of(people))
-    assert [record["epoch"] for record in history] == [0, 1, 2]
+    assert [record.epoch for record in history] == [0, 1, 2]
     assert run.read_metrics() == history
-    assert {"mAP", "teacher_entropy", "feature_rank", "feature_spread"} <= history[-1].keys()
-    assert history[1]["images"] == 8 * 3
+    assert {"mAP", "teacher_entropy", "feature_rank", "feature_spread"} <= history[-1].numbers().keys()
+    assert history[1].images == 8 * 3
     state = run.load_checkpoint()
     assert state is not None
     stored, heads = state["model"], state["heads"]
@@ -51,7 +52,9 @@ def test_the_teacher_is_kept_and_is_a_start_for_usl(people: Path, tmp_path: Path
     start = tmp_path / "run" / "checkpoints" / "last.pt"
     usl = tiny_config(people, backbone={"depth": 2, "pretrained": str(start)}, training={"epochs": 1, "iterations": 1})
     begun = train_usl(usl, tiny_run(tmp_path / "usl", usl))
-    assert begun[0]["mAP"] == pytest.approx(history[-1]["mAP"], abs=25)  # the neck is new: the same model otherwise
+    assert begun[0].scores["mAP"] == pytest.approx(
+        history[-1].scores["mAP"], abs=25
+    )  # the neck is new: the same model otherwise
 
 
 def test_resuming_is_exact(people: Path, tmp_path: Path) -> None:
@@ -60,16 +63,16 @@ def test_resuming_is_exact(people: Path, tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "parts", short)
     saved = run.append
 
-    def kill(record: Record) -> None:
+    def kill(record: EpochRecord) -> None:
         saved(record)
-        if record["epoch"] == 1:
+        if record.epoch == 1:
             raise KeyboardInterrupt
 
     run.append = kill  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         train_pretrain(short, run)
     resumed, history = pretrain(tmp_path / "parts", short, resume=True)
-    strip = [{key: value for key, value in record.items() if key != "seconds"} for record in (*history, *expected)]
+    strip = [replace(record, seconds={}) for record in (*history, *expected)]
     assert strip[: len(history)] == strip[len(history) :]
     ends = [run.load_checkpoint() for run in (whole, resumed)]
     assert ends[0] is not None
@@ -90,8 +93,8 @@ def test_parts_of_a_batch_add_up_to_the_batch(people: Path, tmp_path: Path) -> N
     _, whole = pretrain(tmp_path / "whole", config_of(people, **plain))
     _, parts = pretrain(tmp_path / "parts", config_of(people, **plain, pretrain={"parts": 4}))
     for one, other in zip(whole[1:], parts[1:], strict=True):
-        assert other["loss"] == pytest.approx(one["loss"], abs=1e-5)
-        assert other["images"] == one["images"]
+        assert other.loss == pytest.approx(one.loss, abs=1e-5)
+        assert other.images == one.images
 
 
 def test_a_list_and_further_data_decide_the_images(people: Path, others: Path, tmp_path: Path) -> None:
@@ -99,10 +102,10 @@ def test_a_list_and_further_data_decide_the_images(people: Path, others: Path, t
     write_list(tmp_path / "list.txt", names)
     config = config_of(people, pretrain={"list": str(tmp_path / "list.txt")}, training={"epochs": 1})
     _, history = pretrain(tmp_path / "listed", config)
-    assert history[1]["clusters"] == 10
+    assert history[1].clusters == 10
     both = config_of(people, pretrain={"more": (str(others),)}, training={"epochs": 1})
     _, history = pretrain(tmp_path / "both", both)
-    assert history[1]["clusters"] == len(load_dataset(str(people)).train) + len(load_dataset(str(others)).train)
+    assert history[1].clusters == len(load_dataset(str(people)).train) + len(load_dataset(str(others)).train)
 
 
 def test_a_data_set_is_found_once(people: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -125,11 +128,12 @@ def test_images_without_any_label_are_enough(people: Path, tmp_path: Path, caplo
         (plain / f"{number}.jpg").write_bytes(path.read_bytes())
     run, history = pretrain(tmp_path / "run", config_of(plain, training={"epochs": 1}))
     assert "has no query and no gallery images: it is trained on, but nothing is evaluated" in caplog.text
-    assert "mAP" not in history[-1]
-    assert np.isfinite(history[-1]["loss"])
+    assert not history[-1].scores
+    assert history[-1].loss is not None
+    assert np.isfinite(history[-1].loss)
     assert load_model(run.path).path.name == "last.pt"
     probed = config_of(plain, training={"epochs": 1}, pretrain={"probe": str(people)})
-    assert "mAP" in pretrain(tmp_path / "probed", probed)[1][-1]
+    assert pretrain(tmp_path / "probed", probed)[1][-1].scores
 
 
 def test_what_does_not_fit_is_refused(people: Path, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from numpy.typing import ArrayLike
 
 from reidkit.pages.thumbnails import Album
 from reidkit.reporting.cluster_gallery import Group, make_groups, make_largest, make_noise
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import Known
+from reidkit.reporting.run import Clustering, TrainingFeatures
 from tests.naive import unit_vectors
 
 
@@ -49,7 +48,7 @@ def test_images_are_taken_from_the_whole_cluster() -> None:
     assert [picture.name for picture in noise.strips[0]] == [f"{91 + index}.jpg" for index in range(0, 39, 2)]
 
 
-def _scene(*, identities: bool) -> tuple[Clustering, Known]:
+def _scene(*, identities: bool) -> tuple[Clustering, TrainingFeatures]:
     """Cluster 0 tight; 1 loose; 2 of two people; 3 and 4 of one person, in 4 cameras; noise."""
     rng = np.random.default_rng(0)
     people = unit_vectors(rng.normal(size=(6, 64)))
@@ -61,7 +60,7 @@ def _scene(*, identities: bool) -> tuple[Clustering, Known]:
     cameras = np.where(labels >= 3, np.arange(56) % 4, 0)
     order = rng.permutation(56)
     truth = who[order] if identities else np.full(56, -1)
-    return _clustering(labels[order]), Known(features[order], truth.astype(np.int64), cameras[order])
+    return _clustering(labels[order]), TrainingFeatures(features[order], truth.astype(np.int64), cameras[order])
 
 
 def test_each_group_finds_what_it_is_for() -> None:
@@ -89,6 +88,6 @@ def test_without_identities_nothing_is_said_of_them() -> None:
 def test_degenerate_clusterings_have_no_groups_to_speak_of(labels: list[int]) -> None:
     features = unit_vectors(np.random.default_rng(0).normal(size=(6, 4)))
     unknown = np.full(6, -1, np.int64)
-    groups = make_groups(_clustering(labels), Known(features, unknown, unknown), Album())
+    groups = make_groups(_clustering(labels), TrainingFeatures(features, unknown, unknown), Album())
     assert "The most mixed in cameras" not in {group.name for group in groups}
     assert all(group.tiles for group in groups)

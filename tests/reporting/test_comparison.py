@@ -5,10 +5,10 @@ import pytest
 from reidkit.errors import RunError
 from reidkit.reporting import write_comparison
 from tests.reporting.folders import SETTINGS, make_run, records
-from tests.reporting.test_page import NASTY, Page
+from tests.reporting.test_report_page import NASTY, Page
 
 
-def test_figures_curves_and_differences(tmp_path: Path) -> None:
+def test_metrics_curves_and_differences(tmp_path: Path) -> None:
     better = [line | ({"mAP": 70.0} if "mAP" in line else {}) for line in records()]
     first = make_run(tmp_path / "one", records())
     second = make_run(tmp_path / "two", better[:3], SETTINGS.replace("seed = 1", "seed = 2"))

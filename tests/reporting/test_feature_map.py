@@ -11,19 +11,20 @@ from sklearn.decomposition import PCA
 
 from reidkit.reporting import feature_map as module
 from reidkit.reporting.feature_map import TILE_HEIGHT, TILE_WIDTH, make_feature_map
-from reidkit.reporting.run import Clustering
-from reidkit.reporting.training_features import Known
+from reidkit.reporting.run import Clustering, TrainingFeatures
 from tests.naive import unit_vectors
 from tests.reporting.folders import make_images
 
 
-def _scene(folder: Path, count: int) -> tuple[Clustering, Known]:
+def _scene(folder: Path, count: int) -> tuple[Clustering, TrainingFeatures]:
     rng = np.random.default_rng(0)
     images = make_images(folder, [f"{index}.png" for index in range(5)])
     paths = [str(images[index % 5]) for index in range(count)]
     labels = rng.integers(-1, 12, count)
     unknown = np.full(count, -1, np.int64)
-    return Clustering(1, labels, paths), Known(unit_vectors(rng.normal(size=(count, 6))), unknown, labels % 3)
+    return Clustering(1, labels, paths), TrainingFeatures(
+        unit_vectors(rng.normal(size=(count, 6))), unknown, labels % 3
+    )
 
 
 def test_few_images_lie_on_their_principal_components(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_reads_a_finished_run(folder: Path) -> None:
     assert run.environment["packages"] == {"torch": "2.9.9"}
     assert [epoch.number for epoch in run.epochs] == [0, 1, 2, 3, 4]
     assert [epoch.kind for epoch in run.epochs] == ["", "instances", "clusters", "clusters", "clusters"]
-    assert run.epochs[2].figures["mAP"] == 60.0
+    assert run.epochs[2].metrics["mAP"] == 60.0
     assert run.epochs[2].seconds == {"extract": 1.0, "cluster": 0.5, "train": 3.0, "evaluate": 1.5}
     assert run.clustering is not None
     assert run.clustering.epoch == 4
@@ -84,17 +84,17 @@ def test_damaged_lines_are_left_out_and_named(folder: Path) -> None:
 def test_of_two_lines_about_an_epoch_the_later_counts(folder: Path) -> None:
     lines = [{"epoch": 1, "loss": 3.0}, {"epoch": 0, "mAP": 1.0}, {"epoch": 1, "loss": 2.0}]
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert [(epoch.number, epoch.figures) for epoch in read_run(folder).epochs] == [
+    assert [(epoch.number, epoch.metrics) for epoch in read_run(folder).epochs] == [
         (0, {"epoch": 0.0, "mAP": 1.0}),
         (1, {"epoch": 1.0, "loss": 2.0}),
     ]
 
 
-def test_only_finite_numbers_are_figures(folder: Path) -> None:
+def test_only_finite_numbers_are_metrics(folder: Path) -> None:
     line = '{"epoch": 1, "loss": NaN, "noise": Infinity, "mAP": "high", "clusters": null, "images": 3, "seconds": 4}'
     (folder / "metrics.jsonl").write_text(line)
     (epoch,) = read_run(folder).epochs
-    assert epoch.figures == {"epoch": 1.0, "images": 3.0, "seconds": 4.0}
+    assert epoch.metrics == {"epoch": 1.0, "images": 3.0, "seconds": 4.0}
     assert epoch.seconds == {}
 
 

@@ -14,7 +14,7 @@ from reidkit.runs import RunFolder
 from reidkit.runs.rankings import RANKINGS, save_rankings
 from tests.naive import unit_vectors
 from tests.reporting.folders import add_labels, make_images, make_run, records
-from tests.reporting.test_page import Page
+from tests.reporting.test_report_page import Page
 from tests.tiny import tiny_config
 
 SIZE = (32, 16)

@@ -1,7 +1,8 @@
-"""Services that follow a run: what they are told, and that nothing hangs on them."""
+"""Services that log a run: what they receive, and that no run depends on them."""
 
 import logging
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,10 +13,9 @@ from lightning_fabric.loggers.logger import Logger
 from reidkit.cli import cli
 from reidkit.cli.options import LOGGERS
 from reidkit.errors import ConfigError, Interrupted
-from reidkit.runs import Record, RunFolder
+from reidkit.runs import EpochRecord, RunFolder
 from reidkit.runs.config import LoggingConfig
-from reidkit.runs.events import figures_of
-from reidkit.runs.loggers import NOTES, SERVICES, Followers, Service, follow, require_loggers
+from reidkit.runs.loggers import SERVICES, STATE, Loggers, require_loggers
 from reidkit.usl import train_usl
 from tests.faults.campaign import differences
 from tests.tiny import tiny_config, tiny_run
@@ -26,7 +26,7 @@ class Server:
 
     def __init__(self) -> None:
         self.settings: dict[str, dict[str, Any]] = {}
-        self.figures: dict[str, list[tuple[int | None, dict[str, float]]]] = {}
+        self.metrics: dict[str, list[tuple[int | None, dict[str, float]]]] = {}
         self.endings: list[str] = []
         self.calls = 0
         self.down: type[BaseException] | None = None
@@ -49,13 +49,13 @@ class Server:
         self._answer()
         if step == self.fails_at:
             raise ConnectionError("no route to host\nand more")
-        self.figures.setdefault(run, []).append((step, metrics))
+        self.metrics.setdefault(run, []).append((step, metrics))
 
     @property
     def epochs(self) -> list[int | None]:
         """The steps of its only run."""
-        [figures] = self.figures.values()
-        return [step for step, _ in figures]
+        [metrics] = self.metrics.values()
+        return [step for step, _ in metrics]
 
 
 class Client(Logger):
@@ -83,16 +83,17 @@ class Client(Logger):
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """In the place of W&B, which need not be installed."""
     made = Server()
-    monkeypatch.setitem(SERVICES, "wandb", Service("Test", (), made.open, made.close))
+    monkeypatch.setitem(SERVICES, "wandb", (made.open, made.close))
+    monkeypatch.setattr("reidkit.runs.loggers.find_spec", lambda name: find_spec("json"))
     return made
 
 
-def records(count: int) -> list[Record]:
-    return [{"epoch": epoch, "labels": "clusters", "mAP": float(epoch)} for epoch in range(count)]
+def records(count: int) -> list[EpochRecord]:
+    return [EpochRecord(epoch=epoch, labels="clusters", scores={"mAP": float(epoch)}) for epoch in range(count)]
 
 
-def followers(path: Path, *, resume: bool = False) -> Followers:
-    return Followers(path, tiny_config("synthetic"), ["wandb"], resume=resume)
+def loggers(path: Path, *, resume: bool = False) -> Loggers:
+    return Loggers(path, tiny_config("synthetic", logging={"loggers": ["wandb"]}), resume=resume)
 
 
 def test_a_run_is_followed_and_stays_the_same_bit_for_bit(people: Path, tmp_path: Path, server: Server) -> None:
@@ -102,11 +103,11 @@ def test_a_run_is_followed_and_stays_the_same_bit_for_bit(people: Path, tmp_path
     run = tiny_run(tmp_path / "run", followed)
     history = train_usl(followed, run)
     assert server.settings == {"run-0": followed.model_dump(mode="json")}
-    assert server.figures == {"run-0": [(record["epoch"], dict(figures_of(record))) for record in history]}
-    assert server.figures["run-0"][2][1]["quality/silhouette"] == history[2]["quality"]["silhouette"]
+    assert server.metrics == {"run-0": [(record.epoch, record.numbers()) for record in history]}
+    assert server.metrics["run-0"][2][1]["quality/silhouette"] == history[2].quality["silhouette"]
     assert server.endings == ["success"]
     assert differences(run.path, whole.path) == []
-    assert not (whole.path / NOTES).exists()
+    assert not (whole.path / STATE).exists()
 
 
 def test_a_resumed_run_goes_on_as_the_same_run(people: Path, tmp_path: Path, server: Server) -> None:
@@ -131,7 +132,7 @@ def test_a_service_that_fails_ends_no_run_and_is_named_once(
     run = tiny_run(tmp_path / "run", config)
     assert len(train_usl(config, run)) == 3
     [warning] = [record.getMessage() for record in caplog.records if "follow" in record.getMessage()]
-    assert "Test does not follow the run (ConnectionError: no route to host); the run goes on" in warning
+    assert "wandb does not follow the run (ConnectionError: no route to host); the run goes on" in warning
     assert server.calls == (1 if broken == "all the time" else 3)  # then it is left alone for a while
     assert not server.endings
     server.down = server.fails_at = None
@@ -143,47 +144,47 @@ def test_a_service_that_fails_ends_no_run_and_is_named_once(
 def test_a_service_that_is_back_is_told_what_it_missed(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    following = followers(tmp_path)
-    following.tell(records(1))
+    opened = loggers(tmp_path)
+    opened.log(records(1))
     server.fails_at = 2
-    following.tell(records(2))
+    opened.log(records(2))
     for count in (3, 4):
-        following.tell(records(count))
+        opened.log(records(count))
     assert server.epochs == [0, 1]
     monkeypatch.setattr("reidkit.runs.loggers.time.monotonic", lambda: float("inf"))
-    following.tell(records(5))
+    opened.log(records(5))
     assert server.epochs == [0, 1]
     server.fails_at = None
-    following.tell(records(6))
+    opened.log(records(6))
     assert server.epochs == [0, 1, 2, 3, 4, 5]
     assert len(caplog.records) == 1
 
 
 def test_a_service_that_joins_later_is_told_all(tmp_path: Path, server: Server) -> None:
-    followers(tmp_path, resume=True).tell(records(4))
+    loggers(tmp_path, resume=True).log(records(4))
     assert server.epochs == [0, 1, 2, 3]
 
 
 def test_epochs_that_are_done_again_are_told_once(tmp_path: Path, server: Server) -> None:
-    followers(tmp_path).tell(records(4))
-    again = followers(tmp_path, resume=True)
+    loggers(tmp_path).log(records(4))
+    again = loggers(tmp_path, resume=True)
     for count in (3, 4, 5):
-        again.tell(records(count))
+        again.log(records(count))
     assert server.epochs == [0, 1, 2, 3, 4]
 
 
 def test_a_new_run_in_an_old_folder_is_another_run(tmp_path: Path, server: Server) -> None:
-    followers(tmp_path).tell(records(2))
-    followers(tmp_path).tell(records(1))
-    assert {run: len(figures) for run, figures in server.figures.items()} == {"run-0": 2, "run-1": 1}
+    loggers(tmp_path).log(records(2))
+    loggers(tmp_path).log(records(1))
+    assert {run: len(metrics) for run, metrics in server.metrics.items()} == {"run-0": 2, "run-1": 1}
 
 
 def test_a_run_that_is_finished_and_told_calls_nobody(tmp_path: Path, server: Server) -> None:
-    followers(tmp_path).tell(records(2))
+    loggers(tmp_path).log(records(2))
     calls = server.calls
-    following = followers(tmp_path, resume=True)
-    following.tell(records(2))
-    following.close("success")
+    opened = loggers(tmp_path, resume=True)
+    with opened:
+        opened.log(records(2))
     assert server.calls == calls
 
 
@@ -193,22 +194,22 @@ def test_a_run_that_is_finished_and_told_calls_nobody(tmp_path: Path, server: Se
 def test_damaged_notes_begin_a_new_run(
     tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture, damage: bytes
 ) -> None:
-    followers(tmp_path).tell(records(1))
-    (tmp_path / NOTES).write_bytes(damage)
-    followers(tmp_path, resume=True).tell(records(2))
+    loggers(tmp_path).log(records(1))
+    (tmp_path / STATE).write_bytes(damage)
+    loggers(tmp_path, resume=True).log(records(2))
     assert "loggers.json is damaged" in caplog.text
-    assert list(server.figures) == ["run-0", "run-1"]
+    assert list(server.metrics) == ["run-0", "run-1"]
 
 
 @pytest.mark.parametrize(
     ("error", "ending"), [(ConfigError("x"), "failed"), (KeyboardInterrupt(), "aborted"), (Interrupted(15), "aborted")]
 )
-def test_the_service_is_told_how_a_run_ended(tmp_path: Path, server: Server, error: BaseException, ending: str) -> None:
+def test_the_service_gets_how_a_run_ended(tmp_path: Path, server: Server, error: BaseException, ending: str) -> None:
     config = tiny_config("synthetic", logging={"loggers": ["wandb"]})
 
     def work() -> None:
-        with follow(tmp_path, config, leads=True, resume=False) as following:
-            following.tell(records(1))
+        with Loggers(tmp_path, config) as opened:
+            opened.log(records(1))
             raise error
 
     with pytest.raises(type(error)):
@@ -216,10 +217,10 @@ def test_the_service_is_told_how_a_run_ended(tmp_path: Path, server: Server, err
     assert server.endings == [ending]
 
 
-def test_processes_that_do_not_lead_tell_nothing(tmp_path: Path, server: Server) -> None:
+def test_only_the_main_process_logs(tmp_path: Path, server: Server) -> None:
     config = tiny_config("synthetic", logging={"loggers": ["wandb"]})
-    with follow(tmp_path, config, leads=False, resume=True) as following:
-        following.tell(records(3))
+    with Loggers(tmp_path, config, is_main=False, resume=True) as opened:
+        opened.log(records(3))
     assert server.calls == 0
     assert not list(tmp_path.iterdir())
 
@@ -227,16 +228,16 @@ def test_processes_that_do_not_lead_tell_nothing(tmp_path: Path, server: Server)
 def test_ctrl_c_in_a_service_stops_the_run(tmp_path: Path, server: Server) -> None:
     server.down = KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        followers(tmp_path).tell(records(1))
+        loggers(tmp_path).log(records(1))
 
 
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has the package of W&B."""
-    monkeypatch.setitem(SERVICES, "wandb", SERVICES["wandb"]._replace(packages=("absent_package", "json")))
+    """Without the package of W&B."""
+    monkeypatch.setattr("reidkit.runs.loggers.find_spec", lambda name: None if name == "wandb" else find_spec("json"))
 
 
-MISSING = r"logger 'wandb' needs absent_package, not installed here: pip install 'reidkit\[wandb\]', or go without it"
+MISSING = r"logger 'wandb' needs wandb, not installed here: pip install 'reidkit\[wandb\]', or go without it"
 
 
 @pytest.mark.usefixtures("absent")
@@ -244,15 +245,14 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(tmp_path: Path)
     with pytest.raises(ConfigError, match=MISSING):
         require_loggers(["wandb"])
     with pytest.raises(ConfigError, match=MISSING):
-        followers(tmp_path)
+        loggers(tmp_path)
 
 
 def test_a_folder_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "absent_package").mkdir()  # as wandb makes one of its own name where it works
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(SERVICES, "wandb", SERVICES["wandb"]._replace(packages=("absent_package",)))
-    with pytest.raises(ConfigError, match=MISSING):
-        require_loggers(["wandb"])
+    with pytest.raises(ConfigError, match=r"needs absent_package.*, not installed here"):
+        require_loggers(["absent_package"])
 
 
 @pytest.fixture
@@ -278,9 +278,10 @@ def test_a_command_refuses_a_logger_that_is_not_installed_before_it_does_anythin
 def test_the_option_sets_the_loggers(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     for name in ("mlflow", "wandb"):
-        monkeypatch.setitem(SERVICES, name, Service(name, (), server.open, server.close))
+        monkeypatch.setitem(SERVICES, name, (server.open, server.close))
+    monkeypatch.setattr("reidkit.runs.loggers.find_spec", lambda name: find_spec("json"))
 
-    def train(config: Any, run: RunFolder, **options: Any) -> list[Record]:
+    def train(config: Any, run: RunFolder, **options: Any) -> list[EpochRecord]:
         assert config.logging.loggers == ("wandb", "mlflow")
         raise ConfigError("enough")
 

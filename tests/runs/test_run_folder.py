@@ -9,9 +9,9 @@ import pytest
 
 from reidkit.__about__ import __version__
 from reidkit.errors import RunError
-from reidkit.runs import RunFolder
+from reidkit.runs import EpochRecord, RunFolder
 from reidkit.runs.run_folder import latest_run_path, new_run_path
-from reidkit.storage.locks import FolderLock
+from reidkit.storage import sole_writer
 from tests.injected_faults import child, full_disk, powerless, public
 from tests.tiny import tiny_config
 
@@ -85,7 +85,7 @@ def test_checkpoints_that_are_gone_are_no_new_beginning(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", tiny_config("synthetic"))
     run.restore_history([])
     assert run.load_checkpoint() is None
-    run.append({"epoch": 0, "mAP": 1.5})
+    run.append(EpochRecord(epoch=0, scores={"mAP": 1.5}))
     with pytest.raises(RunError, match=r"has neither last\.pt nor previous\.pt.*tells of finished epochs"):
         run.load_checkpoint()
 
@@ -99,14 +99,14 @@ def test_a_folder_in_use_is_refused_to_new_runs_and_to_resumed_ones(tmp_path: Pa
         time.sleep(60)
         run.close()
 
-    with child(work) as pid:
+    with child(work):
         before = (path / "config.toml").read_bytes()
         attempts: list[Callable[[], object]] = [
             lambda: RunFolder.create(path, tiny_config("market")),
             lambda: RunFolder.open(path),
         ]
         for attempt in attempts:
-            with pytest.raises(RunError, match=rf"another process writes into .*\(pid {pid} on "):
+            with pytest.raises(RunError, match="another process writes into"):
                 attempt()
         assert (path / "config.toml").read_bytes() == before
     assert RunFolder.open(path).read_config() == config
@@ -114,10 +114,11 @@ def test_a_folder_in_use_is_refused_to_new_runs_and_to_resumed_ones(tmp_path: Pa
 
 def test_a_closed_run_lets_others_in(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", tiny_config("synthetic"))
-    with pytest.raises(RunError, match="another process"):
-        FolderLock(run.path)
+    with pytest.raises(RunError, match="another process"), sole_writer(run.path):
+        pass
     run.close()
-    FolderLock(run.path).release()
+    with sole_writer(run.path):
+        pass
 
 
 def test_a_refused_folder_is_not_held(tmp_path: Path) -> None:
@@ -127,7 +128,8 @@ def test_a_refused_folder_is_not_held(tmp_path: Path) -> None:
     run.close()
     with pytest.raises(RunError, match="is used already"):
         RunFolder.create(run.path, config)
-    FolderLock(run.path).release()
+    with sole_writer(run.path):
+        pass
 
 
 @pytest.mark.parametrize("stopped_after", range(5))
@@ -158,12 +160,12 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
 
 def test_a_full_disk_and_a_vanished_folder_are_named(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", tiny_config("synthetic"))
-    run.append({"epoch": 0, "mAP": 1.5})
+    run.append(EpochRecord(epoch=0, scores={"mAP": 1.5}))
     with full_disk(10), pytest.raises(RunError, match=r"metrics\.jsonl could not be written .*Free some space"):
-        run.append({"epoch": 1, "mAP": 2.5})
+        run.append(EpochRecord(epoch=1, scores={"mAP": 2.5}))
     shutil.rmtree(run.path)
     writes: list[Callable[[], None]] = [
-        lambda: run.append({"epoch": 1, "mAP": 2.5}),
+        lambda: run.append(EpochRecord(epoch=1, scores={"mAP": 2.5})),
         lambda: run.save_checkpoint("last", {}),
         lambda: run.save_labels(1, np.array([0]), [Path("a.jpg")]),
     ]

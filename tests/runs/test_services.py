@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from reidkit.runs import RunFolder
-from reidkit.runs.events import figures_of
-from reidkit.runs.loggers import Followers, follow
+from reidkit.runs import EpochRecord, RunFolder
+from reidkit.runs.loggers import Loggers
 from reidkit.usl import train_usl
 from tests.faults.campaign import differences
 from tests.tiny import tiny_config, tiny_run
@@ -73,7 +72,7 @@ def test_mlflow_follows_a_run_and_its_resumption(people: Path, tmp_path: Path, m
     assert kept.data.params["clustering/eps"] == "0.5"
     assert kept.data.params["data/target"] == str(people)
     for name in ("mAP", "seconds/train", "quality/silhouette", "loss"):
-        wanted = [(one["epoch"], dict(figures_of(one))[name]) for one in history if name in dict(figures_of(one))]
+        wanted = [(one.epoch, one.numbers()[name]) for one in history if name in one.numbers()]
         assert [(one.step, one.value) for one in client.get_metric_history(kept.info.run_id, name)] == wanted
     whole = tiny_run(tmp_path / "alone", tiny_config(people, **{**settings, "logging": {}, "training": {"epochs": 3}}))
     train_usl(whole.read_config(), whole)
@@ -90,8 +89,8 @@ def test_mlflow_says_how_a_run_ended_and_that_it_runs_again(tmp_path: Path, mlfl
         return str(run.info.status)
 
     def work(epochs: int, error: type[BaseException]) -> None:
-        with follow(tmp_path, config, leads=True, resume=epochs > 1) as following:
-            following.tell([{"epoch": epoch, "mAP": 1.0} for epoch in range(epochs)])
+        with Loggers(tmp_path, config, resume=epochs > 1) as loggers:
+            loggers.log([EpochRecord(epoch=epoch, scores={"mAP": 1.0}) for epoch in range(epochs)])
             seen.append(status())
             raise error
 
@@ -107,10 +106,9 @@ def test_an_mlflow_server_that_is_not_there_ends_no_run(
 ) -> None:
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    following = Followers(tmp_path, tiny_config("synthetic"), ["mlflow"])
-    following.tell([{"epoch": 0, "mAP": 1.0}])
-    following.close("success")
-    assert "MLflow does not follow the run (MlflowException: " in caplog.text
+    with Loggers(tmp_path, tiny_config("synthetic", logging={"loggers": ["mlflow"]})) as loggers:
+        loggers.log([EpochRecord(epoch=0, scores={"mAP": 1.0})])
+    assert "mlflow does not follow the run (MlflowException: " in caplog.text
 
 
 def test_wandb_follows_a_run_and_its_resumption(people: Path, tmp_path: Path, wandb: Any) -> None:
@@ -128,7 +126,7 @@ def test_wandb_follows_a_run_and_its_resumption(people: Path, tmp_path: Path, wa
     told = [one for part in parts for one in read_history(part)]
     assert [one["trainer/global_step"] for one in told] == [0, 1, 2, 3]
     for one, record in zip(told, history, strict=True):
-        assert {name: one[name] for name, _ in figures_of(record)} == dict(figures_of(record))
+        assert {name: one[name] for name in record.numbers()} == record.numbers()
     written = b"".join(part.read_bytes() for part in parts)
     assert str(people).encode() in written
     whole = tiny_run(tmp_path / "alone", tiny_config(people, **{**settings, "logging": {}, "training": {"epochs": 3}}))
@@ -169,8 +167,7 @@ def read_log(content: bytes) -> Iterator[bytes]:
 def test_a_service_draws_no_random_number(tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
     request.getfixturevalue(name)
     before = randomness()
-    following = Followers(tmp_path, tiny_config("synthetic"), [name])
-    following.tell([{"epoch": 0, "mAP": 1.0}])
-    following.tell([{"epoch": 0, "mAP": 1.0}, {"epoch": 1, "mAP": 2.0}])
-    following.close("success")
+    with Loggers(tmp_path, tiny_config("synthetic", logging={"loggers": [name]})) as loggers:
+        loggers.log([EpochRecord(epoch=0, scores={"mAP": 1.0})])
+        loggers.log([EpochRecord(epoch=0, scores={"mAP": 1.0}), EpochRecord(epoch=1, scores={"mAP": 2.0})])
     assert randomness() == before

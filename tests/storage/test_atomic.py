@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reidkit.errors import RunError
+from reidkit.errors import DataError, RunError
 from reidkit.storage import atomic_write
-from reidkit.storage.atomic import remove_leftovers
+from reidkit.storage.atomic import check_writable, remove_leftovers
 from tests.injected_faults import child, full_disk, powerless, public
 
 __all__ = ["public"]
@@ -128,3 +128,13 @@ def test_what_others_left_stays(tmp_path: Path) -> None:
     before = names(tmp_path)
     remove_leftovers(tmp_path)
     assert names(tmp_path) == before
+
+
+def test_what_cannot_be_written_is_found_early(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent" / "labels.csv"):
+        with pytest.raises(DataError, match=rf"{path} cannot be written \(.+\); choose another file"):
+            check_writable(path)
+    (tmp_path / "old.csv").write_text("old")
+    check_writable(tmp_path / "old.csv")
+    check_writable(tmp_path / "new.csv")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old.csv", "old")]

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,15 @@ import torch
 
 from reidkit.errors import ConfigError, DataError
 from reidkit.loop import load_model
-from reidkit.runs import Record, RunFolder
+from reidkit.runs import EpochRecord, RunFolder
 from reidkit.supervised import train_supervised
 from tests.tiny import tiny_config, tiny_run
 
 SMALL: dict[str, Any] = {"batch_size": 16, "instances": 2, "iterations": 4, "optimizer": {"name": "adamw"}}
 
 
-def without_times(history: list[Record]) -> list[Record]:
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+def without_times(history: list[EpochRecord]) -> list[EpochRecord]:
+    return [replace(record, seconds={}) for record in history]
 
 
 @pytest.mark.parametrize("criterion", ["identities", "centroids"])
@@ -32,9 +33,10 @@ def test_it_learns_the_identities_it_is_given(people: Path, tmp_path: Path, crit
     config = tiny_config(people, mode="supervised", training={"epochs": 8}, **settings)
     run = tiny_run(tmp_path / "run", config)
     history = train_supervised(config, run)
-    assert [record["labels"] for record in history[1:]] == ["identities"] * 8
-    assert {record["clusters"] for record in history[1:]} == {8}
-    assert history[-1]["loss"] < history[1]["loss"]
+    assert [record.labels for record in history[1:]] == ["identities"] * 8
+    assert {record.clusters for record in history[1:]} == {8}
+    losses = [record.loss for record in history if record.loss is not None]
+    assert losses[-1] < losses[0]
     assert load_model(run.path).model.retrieval == ("before_neck" if criterion == "identities" else "after_neck")
 
 
@@ -67,9 +69,9 @@ class Stopped(RunFolder):
         super().__init__(run.path)
         self._after = after
 
-    def append(self, record: Record) -> None:
+    def append(self, record: EpochRecord) -> None:
         super().append(record)
-        if record["epoch"] == self._after:
+        if record.epoch == self._after:
             raise KeyboardInterrupt
 
 
@@ -80,7 +82,7 @@ def test_iterations_cover_the_images_once_unless_given(people: Path, tmp_path: P
     history = train_supervised(config, run)
     with np.load(run.path / "labels" / "epoch_001.npz") as stored:
         count = len(stored["labels"])
-    assert history[1]["images"] == count // 16 * 16
+    assert history[1].images == count // 16 * 16
 
 
 def test_the_schedule_and_the_bias_rate_are_those_of_the_section(people: Path, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_the_schedule_and_the_bias_rate_are_those_of_the_section(people: Path, t
     config = tiny_config(people, mode="supervised", supervised=supervised)
     run = tiny_run(tmp_path / "run", config)
     history = train_supervised(config, run)
-    assert [record["learning_rate"] for record in history[1:]] == [4e-3, 2e-3]
+    assert [record.learning_rate for record in history[1:]] == [4e-3, 2e-3]
     checkpoint = run.load_checkpoint()
     assert checkpoint is not None
     assert [group["lr"] for group in checkpoint["optimizer"]["param_groups"]] == [2e-3, 4e-3]

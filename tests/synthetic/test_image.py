@@ -1,11 +1,16 @@
+import hashlib
 from io import BytesIO
 
 import numpy as np
+import PIL
+import pytest
 from PIL import Image
 
+from reidkit.synthetic.config import Style
 from reidkit.synthetic.image import render_distractor, render_sighting
 
 SIZE = (64, 32)
+STYLES: tuple[Style, ...] = ("summer", "winter")
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -46,3 +51,22 @@ def test_distractors_come_from_all_cameras_and_differ() -> None:
     assert {camera for camera, _ in drawn} == {0, 1, 2}
     assert len({data for _, data in drawn}) == 20
     assert render_distractor(0, "summer", 7, 3, SIZE) == drawn[7]
+
+
+RECORDED_WITH = "numpy 2.4.6, Pillow 13.0.0, X86_V4"
+
+
+def test_the_bytes_of_twenty_images_are_those_recorded() -> None:
+    """Other versions, and the vector units of other processors, round some pixels differently."""
+    introspect = pytest.importorskip("numpy.lib.introspect")
+    (units,) = introspect.opt_func_info(func_name="^sin$", signature="float32").values()
+    here = f"numpy {np.__version__}, Pillow {PIL.__version__}, {units['ff']['current']}"
+    if here != RECORDED_WITH:
+        pytest.skip(f"the digest was recorded with {RECORDED_WITH}; this is {here}")
+    digest = hashlib.sha256()
+    for style in STYLES:
+        for number in range(1, 8):
+            digest.update(render_sighting(number % 3, style, 7 * number, number % 6, number % 4, (128, 64)))
+        for number in range(3):
+            digest.update(render_distractor(0, style, number, 6, (128, 64))[1])
+    assert digest.hexdigest() == "2a84871f949f796e1245f5210805df98f8644751b6127a05d813fe657d100213"

@@ -33,7 +33,7 @@ def marched(inside: NDArray[np.bool_], z: Array) -> Array:
 
 def test_a_cylinder_has_the_depth_of_a_marched_one() -> None:
     drawn = canvas()
-    drawn.tube(point(0.1, 2, 0.3), point(0.1, 0.5, 0.3), [0.4, 0.4], [0.4, 0.4], GREY, caps=(0, 0))
+    drawn.tube(np.stack([point(0.1, 2, 0.3), point(0.1, 0.5, 0.3)]), [0.4, 0.4], [0.4, 0.4], GREY, caps=(0, 0))
     x, y = centers(drawn)
     z = np.arange(-0.5, 1, 0.002, dtype=np.float32)
     inside = ((x - 0.1) ** 2 + (z[:, None, None] - 0.3) ** 2 < 0.16) & (y < 2) & (y > 0.5)
@@ -60,7 +60,7 @@ def test_an_ellipsoid_has_the_depth_of_a_marched_one() -> None:
 
 def test_normals_are_unit_vectors_towards_the_viewer() -> None:
     drawn = canvas()
-    drawn.tube(point(-0.3, 2, 0), point(0.4, 0.6, 0.5), [0.2, 0.3], [0.2, 0.3], GREY)
+    drawn.tube(np.stack([point(-0.3, 2, 0), point(0.4, 0.6, 0.5)]), [0.2, 0.3], [0.2, 0.3], GREY)
     drawn.ellipsoid(point(0, 2, 1), np.eye(3, dtype=np.float32) * np.float32(0.3), lambda points: points)
     normals = drawn.normal[drawn.mask]
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=0.01)
@@ -72,7 +72,7 @@ def test_the_nearer_solid_hides_the_other(nearer_first: bool) -> None:
     drawn = canvas()
     solids = [(0.5, (1.0, 0.0, 0.0)), (-0.5, (0.0, 1.0, 0.0))]
     for z, color in solids if nearer_first else solids[::-1]:
-        drawn.tube(point(0, 2, z), point(0, 0.5, z), [0.2], [0.2], color)
+        drawn.tube(np.stack([point(0, 2, z), point(0, 0.5, z)]), [0.2], [0.2], color)
     assert drawn.albedo[30, 20].tolist() == [1, 0, 0]
 
 
@@ -83,7 +83,7 @@ def test_paint_sees_place_and_angle() -> None:
         seen.append((t, angle))
         return np.zeros((len(t), 3), dtype=np.float32)
 
-    canvas().tube(point(0, 2, 0), point(0, 0.5, 0), [0.5], [0.5], paint, yaw=np.pi / 2, caps=(0, 0))
+    canvas().tube(np.stack([point(0, 2, 0), point(0, 0.5, 0)]), [0.5], [0.5], paint, yaw=np.pi / 2, caps=(0, 0))
     (t, angle) = seen[0]
     assert t.min() < 0.05
     assert t.max() > 0.95
@@ -93,7 +93,7 @@ def test_paint_sees_place_and_angle() -> None:
 
 def test_solids_outside_leave_the_canvas_empty() -> None:
     drawn = canvas()
-    drawn.tube(point(9, 2, 0), point(9, 0, 0), [0.2], [0.2], GREY)
+    drawn.tube(np.stack([point(9, 2, 0), point(9, 0, 0)]), [0.2], [0.2], GREY)
     drawn.ellipsoid(point(-9, 0, 0), np.eye(3, dtype=np.float32), lambda points: points)
     assert not drawn.mask.any()
 
@@ -114,7 +114,7 @@ def test_seen_sizes_swap_from_the_side() -> None:
 
 def test_light_from_the_right_brightens_the_right() -> None:
     drawn = canvas()
-    drawn.tube(point(0, 2, 0), point(0, 0.5, 0), [0.5], [0.5], GREY, caps=(0, 0))
+    drawn.tube(np.stack([point(0, 2, 0), point(0, 0.5, 0)]), [0.5], [0.5], GREY, caps=(0, 0))
     creases = np.zeros((drawn.height, drawn.width), dtype=np.float32)
     shaded = drawn.shade(point(0.8, 0, 0.6), 0.8, creases)
     assert shaded[30, 26].mean() > 1.5 * shaded[30, 13].mean()

@@ -8,8 +8,19 @@ import torch
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.errors import CheckpointError, ConfigError, DataError
-from reidkit.loop import EpochLabels, ImageSet, Progress, build_model, find_dataset, load_model, read_dataset
-from reidkit.runs import Record, RunConfig, RunFolder
+from reidkit.loop import (
+    EpochLabels,
+    ImageSet,
+    Progress,
+    Trainer,
+    build_model,
+    cluster_fields,
+    create_fabric,
+    find_dataset,
+    load_model,
+    read_dataset,
+)
+from reidkit.runs import EpochRecord, RunConfig, RunFolder
 from reidkit.uda import train_uda
 from reidkit.uda.joint import joint_stage
 from tests.supervised.test_training import Stopped, without_times
@@ -42,15 +53,15 @@ def test_both_stages_in_one_folder(people: Path, others: Path, tmp_path: Path, s
     config = config_of(others, people, strategy=strategy)
     run = tiny_run(tmp_path / "run", config)
     history = train_uda(config, run)
-    assert [record.get("labels") for record in history] == [None, "identities", "identities", "clusters", "clusters"]
-    assert [record["epoch"] for record in history if "others" in record] == [2, 4]
-    assert set(history[2]["others"]) == {"others"}
-    assert all(0 <= record["others"]["others"]["mAP"] <= 100 for record in (history[2], history[4]))
-    assert all(record["quality"] for record in history[3:])
-    assert [record["learning_rate"] for record in history[1:]] == [4e-4, 4e-4, 1e-3, 1e-3]
+    assert [record.labels for record in history] == [None, "identities", "identities", "clusters", "clusters"]
+    assert [record.epoch for record in history if record.others] == [2, 4]
+    assert set(history[2].others) == {"others"}
+    assert all(0 <= record.others["others"]["mAP"] <= 100 for record in (history[2], history[4]))
+    assert all(record.quality for record in history[3:])
+    assert [record.learning_rate for record in history[1:]] == [4e-4, 4e-4, 1e-3, 1e-3]
     with np.load(run.path / "labels" / "epoch_004.npz") as stored:  # of the target alone
         assert len(stored["labels"]) == len(list((people / "bounding_box_train").glob("*.jpg")))
-        assert stored["labels"].max() + 1 == history[4]["clusters"]
+        assert stored["labels"].max() + 1 == history[4].clusters
     assert load_model(run.path / "checkpoints" / "last.pt").model.retrieval == "after_neck"
 
 
@@ -97,23 +108,42 @@ def test_a_source_checkpoint_skips_the_first_stage(people: Path, others: Path, t
     later = config_of(others, people, epochs=2)
     later = later.model_copy(update={"uda": later.uda.model_copy(update={"source_checkpoint": str(checkpoint)})})
     history = train_uda(later, tiny_run(tmp_path / "later", later))
-    assert [record.get("labels") for record in history] == [None, "clusters", "clusters"]
-    assert history[0]["mAP"] == pytest.approx(both[2]["mAP"], abs=1e-3)  # before adaptation, as the first stage left it
-    assert [record["epoch"] for record in history if "others" in record] == [2]
+    assert [record.labels for record in history] == [None, "clusters", "clusters"]
+    assert history[0].scores["mAP"] == pytest.approx(
+        both[2].scores["mAP"], abs=1e-3
+    )  # before adaptation, as the first stage left it
+    assert [record.epoch for record in history if record.others] == [2]
+
+
+def test_joint_training_may_start_from_a_source_checkpoint(people: Path, others: Path, tmp_path: Path) -> None:
+    config = config_of(others, people)
+    run = tiny_run(tmp_path / "both", config)
+    train_uda(config, run)
+    joint = config_of(others, people, strategy="joint", epochs=2)
+    checkpoint = str(run.path / "checkpoints" / "source.pt")
+    joint = joint.model_copy(update={"uda": joint.uda.model_copy(update={"source_checkpoint": checkpoint})})
+    expected = train_uda(joint, tiny_run(tmp_path / "whole", joint))
+    assert [record.labels for record in expected] == [None, "clusters", "clusters"]
+    parts = tiny_run(tmp_path / "parts", joint)
+    with pytest.raises(KeyboardInterrupt):
+        train_uda(joint, Stopped(parts, after=1))
+    assert without_times(train_uda(joint, parts, resume=True)) == without_times(expected)
 
 
 def test_joint_labels_are_source_classes_target_clusters_and_single_images(
     people_sets: tuple[ImageSet, ImageSet], others: Path, people: Path
 ) -> None:
     source, target = people_sets
-    stage = joint_stage(source, target, config_of(others, people, strategy="joint"), torch.device("cpu"))
+    config = config_of(others, people, strategy="joint")
+    trainer = Trainer(create_fabric("cpu", "32"), build_model(config.backbone, 1), config, Progress())
+    stage = joint_stage(source, target, cluster_fields(trainer))
     count, classes = len(source.pixels), int(source.split.identities.max()) + 1
     random = np.random.default_rng(0)
     features = random.standard_normal((count + len(target.pixels), 16)).astype(np.float32)
     centres = random.standard_normal((4, 16)) * 4
     features[count : count + 20] += np.repeat(centres, 5, axis=0).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    labels = stage.label(lambda: features, 1)
+    labels = stage.label(features, 1)
     assert isinstance(labels.found, EpochLabels)
     found = labels.found
     assert found.clusters >= 2
@@ -123,7 +153,7 @@ def test_joint_labels_are_source_classes_target_clusters_and_single_images(
     np.testing.assert_array_equal(joined[found.labels >= 0], found.labels[found.labels >= 0])
     single = joined[found.labels < 0]
     assert sorted(single.tolist()) == list(range(found.clusters, found.clusters + found.noise))
-    assert set(stage.train.split.cameras[:count]).isdisjoint(stage.train.split.cameras[count:])
+    assert set(stage.images.split.cameras[:count]).isdisjoint(stage.images.split.cameras[count:])
 
 
 @pytest.fixture
@@ -136,7 +166,7 @@ def people_sets(people: Path, others: Path) -> tuple[ImageSet, ImageSet]:
     return source, target
 
 
-def refused(config: RunConfig, run: Path) -> list[Record]:
+def refused(config: RunConfig, run: Path) -> list[EpochRecord]:
     return train_uda(config, tiny_run(run, config))
 
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from reidkit.clustering import JaccardDBSCAN
 from reidkit.errors import DataError, RunError, TrainingError
 from reidkit.loop import load_model
 from reidkit.memory import ClusterMemory
-from reidkit.runs import Record, RunFolder
+from reidkit.runs import EpochRecord, RunFolder
 from reidkit.storage.feature_files import read_features
 from reidkit.usl import train_usl
-from tests.datasets.test_images import corrupt_images
+from tests.datasets.test_decoding import corrupt_images
 from tests.tiny import tiny_config, tiny_run
 
 
-def without_times(history: list[Record]) -> list[Record]:
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+def without_times(history: list[EpochRecord]) -> list[EpochRecord]:
+    return [replace(record, seconds={}) for record in history]
 
 
 def labelled(labels: Callable[[int], Any]) -> Callable[..., Any]:
@@ -42,7 +43,7 @@ def test_a_run_leaves_a_complete_folder(people: Path, tmp_path: Path) -> None:
     config = tiny_config(people)
     run = tiny_run(tmp_path / "run", config)
     history = train_usl(config, run)
-    assert [record["epoch"] for record in history] == [0, 1, 2]
+    assert [record.epoch for record in history] == [0, 1, 2]
     assert run.read_metrics() == history
     assert run.read_config() == config
     names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
@@ -63,11 +64,12 @@ def test_a_run_leaves_a_complete_folder(people: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, labels["labels"])
     assert not [name for name in names if name.endswith(".tmp")]
     last = history[-1]
-    assert 0 <= last["mAP"] <= 100
-    assert last["loss"] > 0
+    assert 0 <= last.scores["mAP"] <= 100
+    assert last.loss is not None
+    assert last.loss > 0
     with np.load(run.path / "labels" / "epoch_002.npz") as labels:
         assert len(labels["labels"]) == len(labels["paths"])
-        assert labels["labels"].max() + 1 == last["clusters"]
+        assert labels["labels"].max() + 1 == last.clusters
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
@@ -101,9 +103,9 @@ def test_a_kill_between_checkpoint_and_metrics_loses_nothing(people: Path, tmp_p
 def test_warm_up_on_a_labelled_source(people: Path, tmp_path: Path) -> None:
     config = tiny_config(people, warmup={"epochs": 1, "source": str(people)})
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert history[1]["labels"] == "identities"
-    assert history[1]["clusters"] == 8
-    assert history[2]["labels"] == "clusters"
+    assert history[1].labels == "identities"
+    assert history[1].clusters == 8
+    assert history[2].labels == "clusters"
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,8 @@ def test_without_two_clusters_the_epoch_tells_images_apart(
     monkeypatch.setattr(JaccardDBSCAN, "fit", labelled(labels))
     config = tiny_config(people)
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert [record["labels"] for record in history[1:]] == ["instances", "instances"]
-    assert all(np.isfinite(record["loss"]) for record in history[1:])
+    assert [record.labels for record in history[1:]] == ["instances", "instances"]
+    assert all(record.loss is not None and np.isfinite(record.loss) for record in history[1:])
     assert re.search(words, caplog.text)
 
 
@@ -135,7 +137,7 @@ def test_fewer_clusters_than_p_make_smaller_batches(
     monkeypatch.setattr(JaccardDBSCAN, "fit", labelled(lambda count: np.arange(count) % 2))
     config = tiny_config(people)
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert history[1]["images"] == 2 * 4 * 3
+    assert history[1].images == 2 * 4 * 3
     assert "2 clusters are fewer than the 4 of a batch" in caplog.text
 
 
@@ -144,7 +146,7 @@ def test_the_quality_of_a_clustering_is_recorded(people: Path, tmp_path: Path, m
     config = tiny_config(people)
     run = tiny_run(tmp_path / "run", config)
     history = train_usl(config, run)
-    first, second = (record["quality"] for record in history[1:])
+    first, second = (record.quality for record in history[1:])
     assert "stability" not in first
     assert second["stability"] == 1
     assert second["cluster_size_median"] == second["cluster_size_max"] == second["cluster_sizes/2"] * 2 / 24 == 2
@@ -152,16 +154,16 @@ def test_the_quality_of_a_clustering_is_recorded(people: Path, tmp_path: Path, m
     assert 1 <= second["cameras_per_cluster"] <= 2
     longer = tiny_config(people, training={"epochs": 3})
     resumed = train_usl(longer, RunFolder.open(run.path), resume=True)
-    assert resumed[-1]["quality"]["stability"] == 1
+    assert resumed[-1].quality["stability"] == 1
 
 
 def test_clusters_of_a_hierarchy(people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = tiny_config(people, clustering={"method": "hdbscan", "min_cluster_size": 2}, training={"epochs": 1})
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert history[1]["labels"] == "clusters"
+    assert history[1].labels == "clusters"
     large = tiny_config(people, clustering={"method": "hdbscan", "min_cluster_size": 40}, training={"epochs": 1})
     history = train_usl(large, tiny_run(tmp_path / "large", large))
-    assert history[1]["labels"] == "instances"
+    assert history[1].labels == "instances"
     assert "labelled noise at min_cluster_size=40" in caplog.text
     assert "lower clustering.min_cluster_size" in caplog.text
 
@@ -172,7 +174,7 @@ def test_clusters_smaller_than_k_are_drawn_with_replacement(
     monkeypatch.setattr(JaccardDBSCAN, "fit", labelled(lambda count: np.arange(count) // 2))
     config = tiny_config(people)
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert history[1]["images"] == 16 * 3
+    assert history[1].images == 16 * 3
 
 
 def test_unreadable_images_are_named_and_left_out(
@@ -208,7 +210,7 @@ def test_images_without_camera_ids_train_and_evaluate(people: Path, tmp_path: Pa
         path.rename(path.with_name(f"{path.name[:4]}_{number}.jpg"))
     config = tiny_config(plain, training={"epochs": 1})
     history = train_usl(config, tiny_run(tmp_path / "run", config))
-    assert history[-1]["mAP"] > 0
+    assert history[-1].scores["mAP"] > 0
 
 
 def test_nan_losses_are_skipped_up_to_a_limit(
@@ -225,7 +227,7 @@ def test_nan_losses_are_skipped_up_to_a_limit(
     config = tiny_config(people, training={"epochs": 1})
     run = tiny_run(tmp_path / "run", config)
     history = train_usl(config, run)
-    assert history[1]["skipped"] == 1
+    assert history[1].skipped == 1
     assert "the loss is nan at step 2" in caplog.text
     checkpoint = run.load_checkpoint()
     assert checkpoint is not None
@@ -288,10 +290,11 @@ def test_hostile_files_are_handled_as_documented_and_the_run_goes_on(
     config = tiny_config(target, training={"epochs": 1})
     run = tiny_run(tmp_path / "run", config)
     history = train_usl(config, run)
-    assert np.isfinite(history[-1]["loss"])
+    assert history[-1].loss is not None
+    assert np.isfinite(history[-1].loss)
     for path in lost:
         assert f"unreadable image, left out: {path}" in caplog.text
-    assert "178,956,970" in caplog.text
+    assert "178956970" in caplog.text
     with np.load(run.path / "labels" / "epoch_001.npz") as labels:
         used = set(labels["paths"].tolist())
     assert {str(path) for path in read} <= used
@@ -309,8 +312,8 @@ def test_a_folder_without_query_and_gallery_trains_unevaluated(
     run = tiny_run(tmp_path / "run", config)
     history = train_usl(config, run)
     assert "photos has no query and no gallery images: it is trained on, but nothing is evaluated" in caplog.text
-    assert all("mAP" not in record for record in history)
-    assert history[-1]["images"] > 0
+    assert all(not record.scores for record in history)
+    assert history[-1].images
     assert load_model(run.path).path.name == "last.pt"
 
 
@@ -322,7 +325,7 @@ def test_a_second_run_decodes_nothing(people: Path, tmp_path: Path, monkeypatch:
     def refuse(*_: Any) -> None:
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr("reidkit.datasets.images._decode", refuse)
+    monkeypatch.setattr("reidkit.datasets.decoding._decode", refuse)
     assert without_times(train_usl(config, tiny_run(tmp_path / "second", config))) == without_times(first)
 
 

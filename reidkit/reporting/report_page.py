@@ -1,0 +1,115 @@
+"""The report: one self-contained HTML file about a run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reidkit.pages import Album, write_page
+from reidkit.reporting.attention import make_attention_maps
+from reidkit.reporting.cameras import camera_confusion
+from reidkit.reporting.cluster_gallery import make_groups, make_largest, make_noise
+from reidkit.reporting.epoch_tables import epoch_table, sections
+from reidkit.reporting.feature_map import make_feature_map
+from reidkit.reporting.headline import headline, progress
+from reidkit.reporting.metric_charts import curves, shaded, size_histogram, unrecorded
+from reidkit.reporting.rank_lists import make_rank_lists
+from reidkit.reporting.run import Clustering, Epoch, Run, TrainingFeatures, read_run, read_training_features
+from reidkit.reporting.wording import count
+
+__all__ = ["write_report"]
+
+
+def write_report(run_folder: Path, path: Path | None = None) -> Path:
+    """Write one self-contained page about a run and its result.
+
+    It shows the headline, curves, the clusters of the last epoch that trained on clusters (in pictures where
+    the images are still there): the largest, tightest, loosest, the most mixed in cameras, suspected merges and splits;
+    the noise, a map of the features, the cameras that meet in clusters, rank lists of queries, attention maps, every
+    epoch, all settings and the environment. The run may be unfinished; what is missing, damaged or cannot be known is
+    said on the page. All images lie inside it, nothing is fetched, every name is escaped, and its one script only shows
+    the map's images under the pointer.
+
+    Args:
+        run_folder: The folder that a training command printed as its run folder.
+        path: The page; None is report.html in the run folder. An older page there is replaced in one step.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RunError: The folder is no run folder, or the page cannot be written.
+    """
+    run = read_run(run_folder)
+    path = path or run_folder / "report.html"
+    write_page(path, "reidkit.reporting", "report.html.j2", _content(run))
+    return path
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Content of the template, by its names there."""
+    finished, state = progress(run)
+    clustering, album = run.clustering, Album()
+    training = read_training_features(run.folder, clustering) if clustering else "There are no clusters yet."
+    return {
+        "title": run.title,
+        "folder": run.folder.resolve().name,
+        "finished": finished,
+        "state": state,
+        "recipe_name": run.setting("recipe", "name", str),
+        "recipe_purpose": run.setting("recipe", "description", str),
+        "notes": [*run.notes, *_skipped_steps(run.epochs)],
+        "cards": headline(run),
+        "curves": curves(run.epochs),
+        "unrecorded": unrecorded(run.epochs),
+        "evaluated": any("mAP" in epoch.metrics for epoch in run.epochs),
+        "shaded": bool(shaded(run.epochs)),
+        **_clusters(clustering, training, album),
+        "lists": make_rank_lists(run.folder, album),
+        "attention": make_attention_maps(run.folder, clustering.paths if clustering else [], album),
+        "absent": album.absent,
+        "table": epoch_table(run.epochs),
+        "settings": sections(run.config, "run"),
+        "environment": sections(run.environment, "system"),
+    }
+
+
+def _clusters(clustering: Clustering | None, training: TrainingFeatures | str, album: Album) -> dict[str, Any]:
+    """Content of the sections about clusters."""
+    names = ("clustering", "histogram", "noise", "identified", "feature_map")
+    shown: dict[str, Any] = dict.fromkeys(names) | {"groups": []}
+    if clustering is None:
+        why = "There are no clusters yet, so nothing to show."
+        return shown | {"no_map": why, "cameras": why}
+    sizes = clustering.clusters[1]
+    shown |= {"clustering": _describe(clustering), "histogram": size_histogram(sizes) if len(sizes) else None}
+    noise, groups = make_noise(clustering, album), [make_largest(clustering, album)]
+    if isinstance(training, TrainingFeatures):
+        groups += make_groups(clustering, training, album)
+    if not album.empty:
+        shown |= {"noise": noise, "groups": [group for group in groups if group.tiles]}
+    if not isinstance(training, TrainingFeatures):
+        return shown | {"no_map": training, "cameras": f"{training} Cameras are stored with the features."}
+    return shown | {
+        "identified": bool((training.identities >= 0).any()),
+        "feature_map": make_feature_map(clustering, training),
+        "no_map": "Fewer than three images are no map.",
+        "cameras": camera_confusion(clustering.labels, training.cameras),
+    }
+
+
+def _skipped_steps(epochs: list[Epoch]) -> list[str]:
+    skipped = int(sum(epoch.metrics.get("skipped", 0) for epoch in epochs))
+    return [f"{count(skipped, 'training step')} left out because the loss was not finite."] if skipped else []
+
+
+def _describe(clustering: Clustering) -> str:
+    labels, sizes = clustering.clusters
+    images = count(len(clustering.labels), "image")
+    if not len(labels):
+        return f"Epoch {clustering.epoch}: all {images} were noise."
+    spread = f"of {sizes.min():,} to {sizes.max():,} images (median {np.median(sizes):g})"
+    return (
+        f"Epoch {clustering.epoch}: {images} fell into {count(len(labels), 'cluster')} {spread}; "
+        f"{clustering.noise:,} were noise."
+    )
