@@ -1,4 +1,4 @@
-"""How near its nearest images are to each image: what DBSCAN and HDBSCAN call density."""
+"""Density around each image, as DBSCAN and HDBSCAN measure it: the distance to one of its nearest images."""
 
 from functools import partial
 from typing import Any

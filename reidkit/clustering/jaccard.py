@@ -56,7 +56,7 @@ def jaccard_graph(  # noqa: PLR0913
     to even and R_k(i) the k nearest neighbours of i, i itself being the first:
 
     1. S_k(i) = { j in R_k(i) : i in R_k(j) }.
-    2. E(i) = S_k1(i), and S_h(j) for every j in S_k1(i) of whose S_h(j) more than 2/3 lies in S_k1(i).
+    2. E(i) = S_k1(i), and S_h(j) for every j in S_k1(i) of whose S_h(j) more than 2/3 is in S_k1(i).
     3. V_ij = softmax over j in E(i) of -(2 - 2 x_i . x_j); zero elsewhere.
     4. V_i <- mean of V_j over the first k2 entries of R_k1(i).
     5. s_ij = sum over l of min(V_il, V_jl); d_ij = max(0, 1 - s_ij / (2 - s_ij)).
