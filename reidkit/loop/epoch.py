@@ -25,7 +25,7 @@ from reidkit.loop.stages import Stage
 from reidkit.runs import EpochRecord
 
 if TYPE_CHECKING:
-    from reidkit.loop.evaluation import BenchmarkScores
+    from reidkit.loop.evaluation import ModelScores
     from reidkit.loop.trainer import Trainer
 
 __all__ = ["Epoch", "EpochProgress", "NotFiniteError", "train_epoch"]
@@ -192,10 +192,10 @@ class Epoch:
         continue_draws(state, epoch.seed, epoch.number, trainer.group, trainer.fabric.device)
         return epoch
 
-    def record(self, trainer: "Trainer", scores: "BenchmarkScores") -> EpochRecord:
+    def record(self, trainer: "Trainer", scores: "ModelScores") -> EpochRecord:
         """Summarise the epoch."""
         if not self.number:
-            return EpochRecord(epoch=0, scores=scores.target, seconds=self.seconds)
+            return EpochRecord(epoch=0, scores=scores.scores, seconds=self.seconds)
         return EpochRecord(
             epoch=self.number,
             labels=self.found.kind,
@@ -207,7 +207,7 @@ class Epoch:
             skipped=self.progress.skipped,
             images=self.progress.images,
             metrics=self.stage.metrics(),
-            scores=scores.target,
+            scores=scores.scores,
             others=scores.others,
             seconds=self.seconds,
         )

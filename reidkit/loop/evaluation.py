@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import Split, load_dataset
@@ -19,7 +20,7 @@ from reidkit.loop.model import TrainedModel
 from reidkit.loop.progress import SILENT, Progress
 from reidkit.runs import RunConfig, Scores
 
-__all__ = ["Benchmark", "BenchmarkScores", "Evaluation", "evaluate_model", "evaluate_on"]
+__all__ = ["Benchmark", "Evaluation", "ModelScores", "evaluate_model", "evaluate_on"]
 
 _LABELS = ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")
 
@@ -34,14 +35,17 @@ class Benchmark(NamedTuple):
     new optimiser: they show what UDA forgets of its source."""
 
 
-class BenchmarkScores(NamedTuple):
-    """Scores after an epoch."""
+class ModelScores(NamedTuple):
+    """Scores of a model on query and gallery images, and what they were computed from."""
 
-    target: Scores
+    scores: Scores
     """Empty where nothing was evaluated."""
-    others: Mapping[str, Scores]
-    features: list[Features] | None
-    """(Q, D) and (G, D) of the target."""
+    features: Sequence[Features] = ()
+    """(Q, D) and (G, D); none where nothing was evaluated."""
+    average_precisions: NDArray[np.float64] | None = None
+    """(Q,) in [0, 1], NaN without a valid match; None where the gallery is drawn several times."""
+    others: Mapping[str, Scores] = {}
+    """Scores on other data sets by name."""
 
 
 class Evaluation(NamedTuple):
@@ -57,19 +61,23 @@ class Evaluation(NamedTuple):
 
 def evaluate_model(
     fabric: Fabric, model: EmbeddingModel, query: ImageSet, gallery: ImageSet, config: RunConfig, progress: Progress
-) -> tuple[Scores, list[Features]]:
-    """MAP, Rank-1, 5, 10 and mINP in per cent, and the features (Q, D) and (G, D) that they were computed from.
+) -> ModelScores:
+    """Extract features and rank the gallery for each query; collective.
 
     Raises:
         EvaluationError: No query has a valid match.
     """
     group = ProcessGroup.of_fabric(fabric)
     features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
-    scores = _scores(evaluate_ranking, features, query.split, gallery.split) if group.is_main else {}
-    return group.broadcast(scores), features
+    scores, precisions = (
+        _scores(evaluate_ranking, features, query.split, gallery.split) if group.is_main else ({}, None)
+    )
+    return ModelScores(group.broadcast(scores), features, precisions)
 
 
-def _scores(rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split) -> Scores:
+def _scores(
+    rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split
+) -> tuple[Scores, NDArray[np.float64] | None]:
     """Rank the features of queries (Q, D) and gallery (G, D) by `rank`.
 
     Where the gallery of a test is a random choice of its images, the mean over the choices that the data set made.
@@ -77,13 +85,14 @@ def _scores(rank: Callable[..., RankingResult], features: Sequence[Features], qu
     (queries, images), draws = features, (query.draws, gallery.draws)
     ids, cameras = (query.identities, gallery.identities), (query.cameras, gallery.cameras)
     if draws[0] is None or draws[1] is None:
-        return _metrics(rank(queries, images, **dict(zip(_LABELS, (*ids, *cameras), strict=True))))
+        result = rank(queries, images, **dict(zip(_LABELS, (*ids, *cameras), strict=True)))
+        return _metrics(result), result.average_precisions
     together, every_id, every_camera = (np.concatenate(pair) for pair in (features, ids, cameras))
     drawn: list[Scores] = []
     for chosen in np.concatenate([draws[0], draws[1]]).T:
         labels = (array[rows] for array in (every_id, every_camera) for rows in (~chosen, chosen))
         drawn.append(_metrics(rank(together[~chosen], together[chosen], **dict(zip(_LABELS, labels, strict=True)))))
-    return {name: float(np.mean([scores[name] for scores in drawn])) for name in drawn[0]}
+    return {name: float(np.mean([scores[name] for scores in drawn])) for name in drawn[0]}, None
 
 
 def _metrics(result: RankingResult) -> Scores:
@@ -137,8 +146,8 @@ def evaluate_on(
         )
         features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
         splits = query.split, gallery.split
-        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking, features, *splits)))
+        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking, features, *splits)[0]))
         if rerank:
             progress.begin(f"re-rank {target}", 1)
-            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked, features, *splits)))
+            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked, features, *splits)[0]))
     return evaluations

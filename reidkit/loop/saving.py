@@ -11,7 +11,7 @@ from reidkit.datasets import draw_clusters
 from reidkit.errors import TrainingError
 from reidkit.loop.device import enough_memory, finish_together
 from reidkit.loop.epoch import Epoch, NotFiniteError
-from reidkit.loop.evaluation import Benchmark, BenchmarkScores
+from reidkit.loop.evaluation import Benchmark, ModelScores
 from reidkit.loop.labels import Features, watch_noise
 from reidkit.loop.trainer import StagePlan, Trainer
 from reidkit.runs import EpochRecord, Interruption, Loggers, RunFolder, save_rankings
@@ -94,7 +94,7 @@ class RunSaver:
             place = f"The batch of that step, and the losses before it, are in {self._run.bad_batch}"
             raise TrainingError(f"{error}. {place}") from error
 
-    def save_epoch(self, epoch: Epoch, scores: BenchmarkScores) -> None:
+    def save_epoch(self, epoch: Epoch, scores: ModelScores) -> None:
         """Save a finished epoch and add its record to the history; stop if requested.
 
         `source.pt` is the model before a stage that starts with a new optimiser, `best.pt` that of the best scores.
@@ -120,18 +120,18 @@ class RunSaver:
         if epoch.number < self._plan.epochs:
             self._stop_if_requested(f"epoch {epoch.number} is saved")
 
-    def _save_labels(self, epoch: Epoch, scores: BenchmarkScores) -> None:
+    def _save_labels(self, epoch: Epoch, scores: ModelScores) -> None:
         """Write labels, a sheet of clusters for TensorBoard, and the rank lists of the last evaluation."""
         stage, number = epoch.stage, epoch.number
         if number and stage.network is None:
             found = epoch.found
             self._run.save_labels(number, found.labels, stage.target.split.paths)
-            if scores.target and found.kind == "clusters":
+            if scores.scores and found.kind == "clusters":
                 self._run.append_picture(number, "clusters", draw_clusters(found.labels, stage.target.pixels))
-        if number == self._plan.epochs and scores.features is not None and self._benchmark.ranked is not None:
-            query, gallery = (images.split for images in self._benchmark.ranked)
-            if query.draws is None:  # else there is not one gallery
-                save_rankings(self._run, scores.features[0], scores.features[1], query, gallery)
+        ranked, precisions = self._benchmark.ranked, scores.average_precisions
+        if number == self._plan.epochs and ranked is not None and precisions is not None:
+            queries, images = scores.features
+            save_rankings(self._run, precisions, queries, images, ranked[0].split, ranked[1].split)
 
     def _checkpoint_hook(self, epoch: Epoch) -> Callable[[], None]:
         """Save the work now and then, and when the run is asked to stop.

@@ -16,7 +16,7 @@ from reidkit.distributed import ProcessGroup
 from reidkit.errors import ReidkitError, RunError, TrainingError
 from reidkit.loop.device import compile_backbones, enough_memory, place
 from reidkit.loop.epoch import Epoch
-from reidkit.loop.evaluation import Benchmark, BenchmarkScores, evaluate_model
+from reidkit.loop.evaluation import Benchmark, ModelScores, evaluate_model
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
 from reidkit.loop.labels import Features
@@ -25,7 +25,7 @@ from reidkit.loop.progress import Progress
 from reidkit.loop.randomness import start_draws
 from reidkit.loop.schedules import epoch_rate
 from reidkit.loop.stages import Stage
-from reidkit.runs import EpochRecord, RunConfig, RunFolder, Scores
+from reidkit.runs import EpochRecord, RunConfig, RunFolder
 
 __all__ = ["StagePlan", "Trainer"]
 
@@ -147,7 +147,7 @@ class Trainer:
         with self._extraction_memory():
             return extract(self.fabric, self.model, images, self.config, self.progress, rows=rows)
 
-    def evaluate(self, benchmark: Benchmark, epoch: Epoch, plan: "StagePlan") -> BenchmarkScores:
+    def evaluate(self, benchmark: Benchmark, epoch: Epoch, plan: "StagePlan") -> ModelScores:
         """Score the model where it is due: every few epochs, before a stage with a new optimiser, and at the end.
 
         Raises:
@@ -155,17 +155,14 @@ class Trainer:
         """
         number = epoch.number
         ends = number > 0 and plan.ends_stage(number)
-        target: Scores = {}
-        others: dict[str, Scores] = {}
-        features = None
+        found = ModelScores({})
         if benchmark.ranked is not None and (ends or number % self.config.evaluation.every == 0):
             with epoch.timed("evaluate"):
-                target, features = self._evaluate(*benchmark.ranked)
-        if ends:
-            others = {name: self._evaluate(*images)[0] for name, images in benchmark.others.items()}
-        return BenchmarkScores(target, others, features)
+                found = self._evaluate(*benchmark.ranked)
+        others = benchmark.others if ends else {}
+        return found._replace(others={name: self._evaluate(*images).scores for name, images in others.items()})
 
-    def _evaluate(self, query: ImageSet, gallery: ImageSet) -> tuple[Scores, list[Features]]:
+    def _evaluate(self, query: ImageSet, gallery: ImageSet) -> ModelScores:
         with self._extraction_memory():
             return evaluate_model(self.fabric, self.model, query, gallery, self.config, self.progress)
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from reidkit.datasets import JUNK, UNKNOWN, Split
 from reidkit.errors import RunError
-from reidkit.evaluation import evaluate_ranking
 from reidkit.runs.run_folder import RunFolder
 from reidkit.storage import atomic_write, read_arrays
 
@@ -58,36 +57,29 @@ class Rankings(NamedTuple):
 
 def save_rankings(
     run: RunFolder,
+    average_precisions: NDArray[np.floating[Any]],
     query_features: NDArray[np.floating[Any]],
     gallery_features: NDArray[np.floating[Any]],
     query: Split,
     gallery: Split,
 ) -> None:
-    """Score each query by the Market-1501 protocol (see `evaluate_ranking`) and write rankings.npz.
+    """Write rankings.npz: the average precision of each query, and first places of some.
 
     The file names at most 36 queries with 10 gallery images each, for any Q and G.
 
     Args:
         run: Where it is written; an older file is replaced.
+        average_precisions: (Q,) in [0, 1], from `evaluate_ranking`; NaN without a valid match.
         query_features: (Q, D), L2-normalised.
         gallery_features: (G, D), L2-normalised.
         query: The queries.
         gallery: The gallery.
 
     Raises:
-        EvaluationError: Features and splits disagree, or no query has a match.
         RunError: The file cannot be written.
     """
-    # Average precision of each query
     queries, images = (np.ascontiguousarray(array, np.float32) for array in (query_features, gallery_features))
-    precisions = evaluate_ranking(
-        queries,
-        images,
-        query_ids=query.identities,
-        gallery_ids=gallery.identities,
-        query_cameras=query.cameras,
-        gallery_cameras=gallery.cameras,
-    ).average_precisions.astype(np.float32)
+    precisions = average_precisions.astype(np.float32)
     chosen = _choose(precisions, query.identities)
 
     # First places of the best, the worst and the median queries
