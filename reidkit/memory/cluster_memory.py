@@ -62,7 +62,7 @@ class ClusterMemory(nn.Module):
         if temperature <= 0:
             raise ConfigError(f"temperature={temperature}; it must be > 0 (the paper uses 0.05)")
         if not 0 <= momentum < 1:
-            raise ConfigError(f"momentum={momentum}; it must lie in [0, 1) (the paper uses 0.2)")
+            raise ConfigError(f"momentum={momentum}; it must be in [0, 1) (the paper uses 0.2)")
         if update not in get_args(Update):
             raise ConfigError(f"update={update!r}; choose one of {', '.join(get_args(Update))}")
         self.temperature = temperature

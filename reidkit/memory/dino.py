@@ -54,7 +54,7 @@ class DinoLoss(nn.Module):
         if teacher_temperature <= 0:
             raise ConfigError(f"teacher_temperature={teacher_temperature}; it must be > 0 (the paper uses 0.04)")
         if not 0 <= centre_momentum < 1:
-            raise ConfigError(f"centre_momentum={centre_momentum}; it must lie in [0, 1) (the paper uses 0.9)")
+            raise ConfigError(f"centre_momentum={centre_momentum}; it must be in [0, 1) (the paper uses 0.9)")
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.centre_momentum = centre_momentum

@@ -82,7 +82,7 @@ def test_domains() -> None:
 
 
 def test_batch_normalisation_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    sums = []
+    sums: list[Tensor] = []
     monkeypatch.setattr("torch.distributed.all_reduce", sums.append)
     norm = nn.BatchNorm1d(D)
     with fake_cuda():

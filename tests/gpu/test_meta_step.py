@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.accelerators import CPUAccelerator
-from lightning_fabric.strategies import SingleDeviceStrategy
+from lightning_fabric.accelerators.cpu import CPUAccelerator
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from numpy.typing import NDArray
 
 from reidkit.datasets import Split
@@ -61,7 +61,8 @@ def extracted(trainer: Trainer, images: ImageSet, rows: slice = slice(None)) -> 
     shape = (len(images.split), trainer.model.feature_dim)
     features = np.random.default_rng(0).normal(0, 0.01, shape).astype(np.float32)
     features[np.arange(len(features)), images.split.identities] += 1
-    return features[rows] / np.linalg.norm(features[rows], axis=1, keepdims=True)
+    unit: NDArray[np.float32] = features[rows] / np.linalg.norm(features[rows], axis=1, keepdims=True)
+    return unit
 
 
 def usl(trainer: Trainer) -> list[Stage]:
