@@ -22,7 +22,15 @@ from reidkit.backbones import (
 from reidkit.backbones.synchronised import whole_batch_norm
 from reidkit.clustering.candidates import search_device
 from reidkit.clustering.parallel import open_resources
-from reidkit.datasets import AugmentationConfig, CropConfig, augment, multi_crop, normalise
+from reidkit.datasets import (
+    AugmentationConfig,
+    CropConfig,
+    apply_augmentation,
+    apply_crops,
+    draw_augmentation,
+    draw_crops,
+    normalise,
+)
 from reidkit.inference import Embedder
 from reidkit.loop import TrainedModel
 from reidkit.memory import ClusterMemory, DinoLoss, batch_contrast, batch_hard_triplet, cluster_centroids
@@ -111,14 +119,17 @@ def test_augmentation(fill: Any) -> None:
         config = AugmentationConfig(flip=0.5, pad=4, erasing=1.0, erasing_fill=fill, **strength)
         with fake_cuda():
             pixels = on_cuda(B, 3, *SIZE, dtype=torch.uint8)
-            check(augment(pixels, np.random.default_rng(0), config, **COLOURS), B, 3, *SIZE)
+            drawn = draw_augmentation(B, SIZE, np.random.default_rng(0), config)
+            check(apply_augmentation(pixels, drawn, config, **COLOURS), B, 3, *SIZE)
             check(normalise(pixels, **COLOURS), B, 3, *SIZE)
 
 
 def test_crops() -> None:
     config = CropConfig(local_crops=3, grey=0.5, solarise=(0.5, 0.5), local_blur=0.5)
     with fake_cuda():
-        whole, local = multi_crop(on_cuda(B, 3, *SIZE, dtype=torch.uint8), np.random.default_rng(0), config)
+        pixels = on_cuda(B, 3, *SIZE, dtype=torch.uint8)
+        drawn = draw_crops(B, SIZE, np.random.default_rng(0), config)
+        whole, local = (apply_crops(pixels, views, **COLOURS) for views in drawn)
         check(whole, 2, B, 3, *SIZE)
         check(local, 3, B, 3, 32, 16)
 
