@@ -53,6 +53,7 @@ class Trainer:
     def start(self, plan: "StagePlan") -> tuple[list[EpochRecord], None]:
         """Set up the heads of all stages and the first stage."""
         self._add_heads(plan)
+        self.model.retrieval = plan.at(1).retrieval
         self.set_up(plan.at(1))
         return [], None
 
@@ -122,7 +123,6 @@ class Trainer:
     def _add_heads(self, plan: "StagePlan") -> None:
         self.heads = nn.ModuleList(stage.head for stage in plan.stages if stage.head is not None)
         self._place(self.heads)
-        self.model.retrieval = plan.at(1).retrieval
 
     def _place(self, module: nn.Module) -> None:
         place(self.fabric, module)

@@ -54,7 +54,9 @@ def train_pretrain(
 
     The teacher is saved: `--pretrained` takes it from the run's checkpoints.
 
-    Arguments, records and errors are those of `reidkit.usl.train_usl`.
+    Args:
+        config: All settings. Other arguments, records and errors are those of `reidkit.usl.train_usl`.
+        run: Folder for checkpoints, metrics and labels.
     """
     fabric = create_fabric(config.training.device, config.training.precision)
     student = build_model(config.backbone, config.seed)

@@ -30,7 +30,9 @@ def train_supervised(
 ) -> list[EpochRecord]:
     """Train on the identities of the training images of `config.data.target`.
 
-    Arguments, records and errors are those of `reidkit.usl.train_usl`.
+    Args:
+        config: All settings. Other arguments, records and errors are those of `reidkit.usl.train_usl`.
+        run: Folder for checkpoints, metrics and labels.
     """
     fabric = create_fabric(config.training.device, config.training.precision)
     dataset = find_dataset(config.data.target, config, data_root, progress)

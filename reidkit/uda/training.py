@@ -41,7 +41,9 @@ def train_uda(
     Identities of the target's training images are never looked at. The target is evaluated throughout; before the
     target's first epoch and at the end the source is, too (`others` in the records).
 
-    Arguments, records and errors are those of `reidkit.usl.train_usl`.
+    Args:
+        config: All settings. Other arguments, records and errors are those of `reidkit.usl.train_usl`.
+        run: Folder for checkpoints, metrics and labels.
     """
     _check(config)
     fabric = create_fabric(config.training.device, config.training.precision)
