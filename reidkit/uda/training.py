@@ -42,8 +42,17 @@ def train_uda(
     target's first epoch and at the end the source is, too (`others` in the records).
 
     Args:
-        config: All settings. Other arguments, records and errors are those of `reidkit.usl.train_usl`.
+        config: All settings.
         run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint.
+
+    Returns:
+        One record per epoch, from epoch 0 (before training).
+
+    Raises:
+        ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
     _check(config)
     fabric = create_fabric(config.training.device, config.training.precision)
