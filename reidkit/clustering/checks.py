@@ -1,7 +1,7 @@
 """Checks of features and parameters, made once by the public functions."""
 
 from numbers import Integral
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,7 @@ from sklearn.utils import check_array
 
 from reidkit.errors import ClusteringError
 
-__all__ = [
-    "check_count",
-    "check_distance",
-    "check_neighbourhood",
-    "real_rows",
-    "unit_rows",
-]
+__all__ = ["check_count", "check_distance", "check_neighbourhood", "real_rows", "unit_rows"]
 
 _ROWS = 512
 
@@ -67,20 +61,16 @@ def unit_rows(features: Any) -> NDArray[np.float32]:
         if extreme.any():  # zero, or squares that overflow or underflow, or not finite
             peak = np.abs(block[extreme]).max(axis=1, keepdims=True)
             if not np.isfinite(peak).all():
-                _refuse_not_finite(dense)
+                bad = np.flatnonzero(~np.isfinite(dense).all(axis=1))
+                raise ClusteringError(
+                    f"{len(bad):,} of {len(dense):,} features contain NaN or infinity, the first in row {bad[0]}; "
+                    "drop these rows, or find out why the model returns such features"
+                )
             block[extreme] /= np.where(peak > 0, peak, 1)
             square = np.einsum("nd,nd->n", block, block)
         norm = np.sqrt(np.where(square > 0, square, 1))[:, None]
         np.divide(block, norm, out=unit[start : start + _ROWS], casting="same_kind")
     return unit
-
-
-def _refuse_not_finite(features: NDArray[Any]) -> NoReturn:
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    raise ClusteringError(
-        f"{len(bad):,} of {len(features):,} features contain NaN or infinity, the first in row {bad[0]}; "
-        "drop these rows, or find out why the model returns such features"
-    )
 
 
 def check_neighbourhood(k1: int, k2: int, *, kind: str = "", least: int = 1) -> None:

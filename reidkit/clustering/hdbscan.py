@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from reidkit.clustering.checks import check_count
-from reidkit.clustering.density import measure_core
+from reidkit.clustering.dbscan import measure_core
 from reidkit.clustering.parallel import kernel, map_rows, open_resources
 from reidkit.clustering.sparse_rows import Rows, graph_rows
 

@@ -13,13 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.candidates import (
-    Candidates,
-    import_faiss,
-    search_device,
-    search_faiss,
-    search_processor,
-)
+from reidkit.clustering.candidates import Candidates, import_faiss, search_device, search_faiss, search_processor
 from reidkit.clustering.parallel import Resources
 from reidkit.clustering.rounding import Half, Single, try_half
 from reidkit.distributed import ProcessGroup
