@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.libraries import SearchTask, check_backend
+from reidkit.clustering.candidates import SearchTask
+from reidkit.clustering.libraries import check_backend
 from reidkit.clustering.neighbours import search
 from reidkit.clustering.parallel import Resources
 from reidkit.distributed import ALONE

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from reidkit.clustering.cameras import camera_groups, camera_neighbours
+from reidkit.clustering.candidates import SearchTask
 from reidkit.clustering.capacity import clustering_bytes, refuse_beyond_memory
 from reidkit.clustering.checks import check_distance, check_neighbourhood, real_rows, unit_rows
 from reidkit.clustering.jaccard_pairs import near_pairs
-from reidkit.clustering.libraries import SearchTask
 from reidkit.clustering.neighbours import fill_similarities, search
 from reidkit.clustering.parallel import kernel, open_resources
 from reidkit.clustering.reciprocal import NeighbourLists, encode

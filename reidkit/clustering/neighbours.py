@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.candidates import Candidates, empty_candidates, merge
+from reidkit.clustering.candidates import Candidates, SearchTask, empty_candidates, merge
 from reidkit.clustering.capacity import refuse_beyond_memory, search_bytes
 from reidkit.clustering.checks import check_count, real_rows, unit_rows
-from reidkit.clustering.libraries import SearchTask, check_backend, choose_library, propose
+from reidkit.clustering.libraries import check_backend, choose_library, propose
 from reidkit.clustering.parallel import Resources, kernel, map_rows, open_resources
 from reidkit.clustering.rounding import Half, Single
 from reidkit.clustering.sparse_rows import Rows
