@@ -67,12 +67,9 @@ def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int
 
 
 def graph_bytes(n: int, entries: int, pairs: int) -> int:
-    """Memory of the graph beyond the weights and their columns, which are freed before the triangles are joined.
+    """Memory of the graph of N features beyond the weights and their columns.
 
-    Args:
-        n: Features, N.
-        entries: Weights that are not zero.
-        pairs: Near pairs, each counted once.
+    These have `entries` that are not zero and are freed before the triangles are joined; near `pairs` count once each.
     """
     return max(2 * _ENTRY * pairs, _ENTRY * (4 * pairs + n) - 2 * _ENTRY * entries)
 

@@ -5,7 +5,7 @@ choice changes the time and never the result.
 """
 
 import logging
-import time
+import timeit
 from collections.abc import Callable
 from importlib import import_module
 
@@ -50,15 +50,9 @@ def check_backend(resources: Resources, groups: NDArray[np.int32] | None) -> Non
 
 
 def choose_library(task: SearchTask, resources: Resources, *, log: bool = True) -> tuple[str, Single | Half]:
-    """Choose the library and the precision of its products; the main process chooses for all.
+    """Choose the library, "torch", "faiss" or "approximate", and the precision of its products, by bounds of rounding.
 
-    Args:
-        task: The search.
-        resources: Has the backend that was asked for, and the device.
-        log: Whether to log the library and the reason for it.
-
-    Returns:
-        "torch", "faiss" or "approximate", and the bounds of the rounding.
+    The main process chooses for all.
     """
     backend, device, processes = resources.backend, resources.device, resources.processes
     half, chosen = None, ("", False)
@@ -129,12 +123,7 @@ def _try_libraries(task: SearchTask, resources: Resources, half: Half | None) ->
 def _seconds(search: Callable[[SearchTask], Candidates], task: SearchTask) -> float:
     """Seconds of the faster of two searches, after one of a few points that compiles and loads what they need."""
     search(task.sample(_WARM_UP))
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        search(task)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(timeit.repeat(lambda: search(task), number=1, repeat=2))
 
 
 def _version(library: str) -> str:

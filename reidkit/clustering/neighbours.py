@@ -112,12 +112,7 @@ def nearest_neighbours(
 
 
 def search(task: SearchTask, resources: Resources, *, log: bool = True) -> NDArray[np.int32]:
-    """Find nearest neighbours, as `nearest_neighbours` describes it.
-
-    Args:
-        task: The search; K may be larger than N.
-        resources: Library, device, threads and processes.
-        log: Whether to log which library searches.
+    """Find nearest neighbours, as `nearest_neighbours` describes it; K may be larger than N.
 
     Returns:
         (Q, min(K, N)) indices, -1 where there are too few points of other groups.

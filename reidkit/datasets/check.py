@@ -305,9 +305,7 @@ def _extremes(paths: Sequence[Path], facts: FileFacts) -> tuple[ImageSize | None
 def inspect_files(paths: Sequence[Path], progress: Progress | None = None) -> FileFacts:
     """Read the header of every image, and all bytes of those that have the same length as another.
 
-    Args:
-        paths: N images of splits.
-        progress: Called with (files done, files to do) now and then; the total grows once, by the files to compare.
+    `progress` gets (files done, files to do) now and then; the total grows once, by the files to compare.
     """
     lengths = np.zeros(len(paths), dtype=np.int64)
     sizes = np.zeros((len(paths), 2), dtype=np.int64)
