@@ -50,11 +50,7 @@ def camera_groups(cameras: Any, n: int) -> NDArray[np.int32]:
 
 
 def camera_neighbours(
-    points: NDArray[np.float32],
-    groups: NDArray[np.int32],
-    k_intra: int,
-    k_inter: int,
-    resources: Resources,
+    points: NDArray[np.float32], groups: NDArray[np.int32], k_intra: int, k_inter: int, resources: Resources
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the exact nearest neighbours of every point in its own group, and among all other groups.
 

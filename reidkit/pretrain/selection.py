@@ -238,12 +238,7 @@ def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> None:
 
 
 def _describe_inputs(
-    fabric: Fabric,
-    pretrained: TrainedModel,
-    finetuned: TrainedModel,
-    root: Path,
-    names: Sequence[str],
-    chunk: int,
+    fabric: Fabric, pretrained: TrainedModel, finetuned: TrainedModel, root: Path, names: Sequence[str], chunk: int
 ) -> dict[str, Any]:
     """Everything that scores depend on, under names for messages."""
     listed = hashlib.sha256()

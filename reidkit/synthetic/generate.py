@@ -37,11 +37,7 @@ Progress = Callable[[int, int], None]
 
 
 def make_synthetic(
-    folder: Path,
-    config: SyntheticConfig | None = None,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
+    folder: Path, config: SyntheticConfig | None = None, *, workers: int | None = None, progress: Progress | None = None
 ) -> None:
     """Generate pedestrians in Market-1501's layout; a set already there with the same configuration is kept.
 
