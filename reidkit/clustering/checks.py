@@ -16,10 +16,7 @@ _ROWS = 512
 
 
 def real_rows(features: Any) -> NDArray[Any]:
-    """Check that features are rows of real numbers; whether they are finite is found when they are scaled.
-
-    Args:
-        features: (N, D) real numbers, N and D at least 1.
+    """Check that features are (N, D) real numbers, N and D at least 1; that they are finite is seen in `unit_rows`.
 
     Returns:
         (N, D) float32 or float64, the same memory where it was that already.
@@ -42,9 +39,6 @@ def unit_rows(features: Any) -> NDArray[np.float32]:
     Norms are taken in double precision, so float32 and float64 inputs of the same values give the same bits, and
     features that are unit vectors already change by no more than rounding. A zero feature has no direction and stays
     zero: its similarity with everything is 0. The input is not touched.
-
-    Args:
-        features: (N, D) real numbers, N and D at least 1.
 
     Returns:
         (N, D) float32, C-contiguous.
