@@ -138,7 +138,7 @@ def training(trainer: Trainer, images: ImageSet, rounds: int) -> Any:
     stage = ChosenBatches(images=images, **cluster_fields(trainer))
     features = np.random.default_rng(0).standard_normal((count, trainer.model.feature_dim)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    trainer.set_up(stage)
+    trainer.set_up(None, stage.learning.optimizer)
     labels = stage.label(None, 1)
     criterion = stage.criterion(features, labels)
     chosen = chosen_batches(images, stage.learning)[0]

@@ -1,6 +1,5 @@
 """The training loop: cluster, learn, repeat."""
 
-from reidkit.loop.batches import class_batches
 from reidkit.loop.criteria import BatchContrast, ClusterContrast, Criterion, IdentityLoss, create_classifier
 from reidkit.loop.device import create_fabric, finish_together, place, resolve_device, resolve_precision
 from reidkit.loop.epoch import Epoch, EpochProgress, train_epoch
@@ -52,7 +51,6 @@ __all__ = [
     "Trainer",
     "build_model",
     "checkpoint_file",
-    "class_batches",
     "cluster_fields",
     "cosine_schedule",
     "create_classifier",

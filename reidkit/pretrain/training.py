@@ -26,7 +26,6 @@ from reidkit.loop import (
     StepHook,
     Trainer,
     build_model,
-    class_batches,
     create_fabric,
     find_dataset,
     instances,
@@ -54,7 +53,18 @@ def train_pretrain(
 
     The teacher is saved: `--pretrained` takes it from the run's checkpoints.
 
-    Arguments, records and errors are those of `reidkit.usl.train_usl`.
+    Args:
+        config: All settings.
+        run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint.
+
+    Returns:
+        One record per epoch, from epoch 0 (before training).
+
+    Raises:
+        ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
     fabric = create_fabric(config.training.device, config.training.precision)
     student = build_model(config.backbone, config.seed)
@@ -116,8 +126,7 @@ class PretrainStage(Stage):
 
     def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Draw every image once before any twice."""
-        domains = [(labels.labels, self.images.split.cameras)]
-        return class_batches(domains, self.learning, instances=1, number=number, rngs=[rng])
+        return self.draw_batches([(labels.labels, self.images.split.cameras)], 1, number, [rng])
 
     def augment(self, count: int, rng: np.random.Generator) -> Augment:
         """Draw the global and local crops of a batch."""

@@ -30,7 +30,18 @@ def train_supervised(
 ) -> list[EpochRecord]:
     """Train on the identities of the training images of `config.data.target`.
 
-    Arguments, records and errors are those of `reidkit.usl.train_usl`.
+    Args:
+        config: All settings.
+        run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint.
+
+    Returns:
+        One record per epoch, from epoch 0 (before training).
+
+    Raises:
+        ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
     fabric = create_fabric(config.training.device, config.training.precision)
     dataset = find_dataset(config.data.target, config, data_root, progress)

@@ -41,7 +41,18 @@ def train_uda(
     Identities of the target's training images are never looked at. The target is evaluated throughout; before the
     target's first epoch and at the end the source is, too (`others` in the records).
 
-    Arguments, records and errors are those of `reidkit.usl.train_usl`.
+    Args:
+        config: All settings.
+        run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint.
+
+    Returns:
+        One record per epoch, from epoch 0 (before training).
+
+    Raises:
+        ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
     _check(config)
     fabric = create_fabric(config.training.device, config.training.precision)

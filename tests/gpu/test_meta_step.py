@@ -27,7 +27,7 @@ from reidkit.loop import (
     identity_stage,
     train_epoch,
 )
-from reidkit.loop.trainer import StagePlan
+from reidkit.loop.stages import StagePlan
 from reidkit.pretrain import pretrain_stage
 from reidkit.uda.training import uda_stages
 from reidkit.usl.training import usl_stages
@@ -116,7 +116,8 @@ def test_a_step(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     with host_reads():
         trainer = Trainer(fabric, build_model(config.backbone, 0), config, Progress())
         plan = StagePlan(create(trainer), config.training.epochs)
-        trainer.start(plan)
+        trainer.add_heads(stage.head for stage in plan.stages if stage.head is not None)
+        plan.set_up(1, trainer, prepare=False)
         epoch = Epoch(number, plan.enter(number, trainer))
         features = epoch.extract(trainer) if epoch.stage.needs_features else None
         epoch.label(features)
