@@ -8,13 +8,7 @@ from reidkit.backbones.config import BackboneConfig
 from reidkit.backbones.domains import merge_domains, source_statistics, split_domains
 from reidkit.backbones.embedding import EmbeddingModel, Embeddings
 from reidkit.backbones.factory import create_backbone, is_published
-from reidkit.backbones.formats import (
-    NECK,
-    Architecture,
-    infer_architecture,
-    to_supervised_layout,
-    to_usl_layout,
-)
+from reidkit.backbones.formats import NECK, Architecture, infer_architecture, to_supervised_layout, to_usl_layout
 from reidkit.backbones.pooling import GeM
 from reidkit.backbones.positions import resize_position_embedding
 from reidkit.backbones.synchronised import synchronise_norms

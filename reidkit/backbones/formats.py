@@ -81,10 +81,7 @@ def is_skipped(name: str) -> bool:
 
 
 def split_checkpoint(content: Mapping[str, object]) -> StoredWeights:
-    """Recognise the layout of a checkpoint and sort its weights.
-
-    Args:
-        content: Content of a file, from `read_checkpoint`.
+    """Recognise the layout of a checkpoint's content, from `read_checkpoint`, and sort its weights.
 
     Raises:
         CheckpointError: There are no weights in it.

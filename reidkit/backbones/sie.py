@@ -48,8 +48,7 @@ class CameraVisionTransformer(VisionTransformer):
         tokens = torch.cat((classes, self.patch_embed(images)), dim=1) + self.pos_embed
         if cameras is not None:
             tokens = tokens + _STRENGTH * self._camera_embedding(cameras)
-        features: Tensor = self.forward_head(self.norm(self.blocks(self.norm_pre(tokens))))
-        return features
+        return self.forward_head(self.norm(self.blocks(self.norm_pre(tokens))))
 
     def _camera_embedding(self, cameras: Tensor) -> Tensor:
         """Look up the vectors (B, 1, D) of cameras (B,), zero for unknown ones."""

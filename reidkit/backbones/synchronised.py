@@ -23,16 +23,8 @@ def whole_batch_norm(
 ) -> Tensor:
     """Normalise the rows of this process by the statistics of the rows of all; PyTorch's SyncBatchNorm needs GPUs.
 
-    Collective, and so is its backward pass. Arguments are those of `torch.nn.functional.batch_norm` in training.
-
-    Args:
-        features: (B', D, ...), B' rows of this process.
-        mean: (D,) running mean, updated in place; or None.
-        variance: (D,) running variance, updated in place; or None.
-        weight: (D,) or None.
-        bias: (D,) or None.
-        momentum: Share of the new statistics in the running ones.
-        eps: Added to the variance.
+    Collective, and so is its backward pass. Arguments are those of `torch.nn.functional.batch_norm` in training, with
+    the features (B', D, ...) of this process: the running mean and variance (D,) are updated in place.
     """
     # Sums of all processes, each with its number of values
     values = features.float()

@@ -51,5 +51,4 @@ def embed_views(backbone: nn.Module, images: Tensor) -> Tensor:
     tokens = tokens + resize_grid(positions[:, 1:], grid, shape)
     classes = (backbone.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
     encoded = backbone.norm(backbone.blocks(backbone.norm_pre(cat([classes, tokens], dim=1))))
-    features: Tensor = backbone.forward_head(encoded)
-    return features
+    return backbone.forward_head(encoded)

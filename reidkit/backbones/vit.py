@@ -36,24 +36,17 @@ def create_vit(
     name: str,
     *,
     image_size: tuple[int, int],
-    drop_path: float = 0.0,
-    embed_dim: int | None = None,
-    depth: int | None = None,
-    num_heads: int | None = None,
-    patch_size: int | None = None,
-    sie_cameras: int = 0,
+    drop_path: float,
+    embed_dim: int | None,
+    depth: int | None,
+    num_heads: int | None,
+    patch_size: int | None,
+    sie_cameras: int,
 ) -> nn.Module:
     """Create one of our ViTs, initialised as in DINO; its feature is the class token after the last LayerNorm.
 
-    Args:
-        name: See `is_own_vit`.
-        image_size: Height and width in pixels, multiples of the patch.
-        drop_path: Stochastic depth of the last block, growing from 0 in the first; active in training only.
-        embed_dim: Width D; None is that of the name.
-        depth: Number of blocks; None is 12.
-        num_heads: Attention heads; None is one per 64 of width.
-        patch_size: Pixels along one side of a token, even with the stem; None is 16.
-        sie_cameras: Cameras with a learned embedding (see `reidkit.backbones.sie`); 0 is none.
+    The arguments are those of `create_backbone`. The drop path grows from 0 in the first block; None is a depth of 12,
+    one head per 64 of width and a patch of 16, which is even with the stem.
 
     Raises:
         ConfigError: The image size, the patch or the number of heads does not fit.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.libraries import SearchTask, check_backend
+from reidkit.clustering.candidates import SearchTask
+from reidkit.clustering.libraries import check_backend
 from reidkit.clustering.neighbours import search
 from reidkit.clustering.parallel import Resources
 from reidkit.distributed import ALONE
@@ -49,11 +50,7 @@ def camera_groups(cameras: Any, n: int) -> NDArray[np.int32]:
 
 
 def camera_neighbours(
-    points: NDArray[np.float32],
-    groups: NDArray[np.int32],
-    k_intra: int,
-    k_inter: int,
-    resources: Resources,
+    points: NDArray[np.float32], groups: NDArray[np.int32], k_intra: int, k_inter: int, resources: Resources
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Find the exact nearest neighbours of every point in its own group, and among all other groups.
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Candidates",
+    "SearchTask",
     "empty_candidates",
     "import_faiss",
     "merge",
@@ -41,6 +42,29 @@ _LANE = 128
 _PROBES = 32
 _CHECKED = 64
 _NOTHING = np.float32(-np.inf)
+
+
+class SearchTask(NamedTuple):
+    """Search of the K nearest of N points for each of Q queries."""
+
+    points: NDArray[np.float32]
+    """(N, D) unit vectors."""
+    k: int
+    """Neighbours K of each query, at most N."""
+    queries: NDArray[np.float32] | None = None
+    """(Q, D) unit vectors; None: the points themselves, each its own first neighbour."""
+    groups: NDArray[np.int32] | None = None
+    """(N,) a point's neighbours, but for itself, are of other groups than the point; None: of all."""
+
+    @property
+    def asked(self) -> NDArray[np.float32]:
+        """(Q, D) the queries."""
+        return self.points if self.queries is None else self.queries
+
+    def sample(self, size: int) -> "SearchTask":
+        """A search of the same kind among `size` points at most, for as many queries; groups are left out."""
+        points, asked = (np.ascontiguousarray(rows[:: -(-len(rows) // size)]) for rows in (self.points, self.asked))
+        return SearchTask(points, min(self.k, len(points)), None if self.queries is None else asked)
 
 
 class Candidates(NamedTuple):
@@ -64,33 +88,25 @@ def empty_candidates(n: int, width: int, lowest: Any = _NOTHING) -> Candidates:
     return Candidates(np.full((n, width), -1, np.int32), np.full((n, width), lowest), np.full(n, lowest))
 
 
-def search_processor(
-    points: NDArray[np.float32],
-    width: int,
-    resources: Resources,
-    *,
-    half: bool = False,
-    groups: NDArray[np.int32] | None = None,
-) -> Candidates:
+def search_processor(task: SearchTask, width: int, resources: Resources, *, half: bool = False) -> Candidates:
     """Search among the points themselves on the CPU: each product is computed once and offered to both of its points.
 
     Args:
-        points: (N, D) unit vectors.
+        task: The search, without queries.
         width: Candidates per point, at most N.
         resources: Each thread of each process computes other tiles of the products.
         half: Multiply in bfloat16 (its sums are float32, rounded at the end), otherwise in float32.
-        groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
     """
     import torch
 
-    n = len(points)
-    tensor = torch.from_numpy(points)
+    n = len(task.points)
+    tensor = torch.from_numpy(task.points)
     integers: Any = torch.int16 if half else torch.int32
     if half:
         tensor = tensor.bfloat16()
     nothing = ordered(tensor.new_full((1,), -np.inf).view(integers).numpy())
     found = empty_candidates(n, width, nothing[0])
-    group = None if groups is None else torch.from_numpy(groups)
+    group = None if task.groups is None else torch.from_numpy(task.groups)
     locks = [Lock() for _ in range(0, n, _TILE)]
     spare: list[torch.Tensor] = []
 
@@ -220,22 +236,13 @@ def merge(found: Candidates, other: Candidates, start: int, stop: int) -> None:
                 replace_smallest(found, i, other.scores[i, p], other.indices[i, p])
 
 
-def search_device(
-    points: NDArray[np.float32],
-    width: int,
-    resources: Resources,
-    *,
-    queries: NDArray[np.float32] | None = None,
-    groups: NDArray[np.int32] | None = None,
-) -> Candidates:
+def search_device(task: SearchTask, width: int, resources: Resources) -> Candidates:
     """Search on a torch device, tile by tile: device memory is the vectors and about 0.5 GiB.
 
     Args:
-        points: (N, D) unit vectors.
+        task: The search.
         width: Candidates per query, at most N.
         resources: Has the device; processes deal the rows of tiles out, and the others' rows stay empty.
-        queries: (Q, D) unit vectors; None: the points themselves.
-        groups: (N,) points of equal groups are no candidates of each other; None leaves out none.
 
     Raises:
         ClusteringError: torch does not know the device or cannot use it, or its memory is too small.
@@ -244,16 +251,16 @@ def search_device(
 
     device, processes = resources.device, resources.processes
     try:
-        tensor = torch.from_numpy(points).to(device)
-        asked = tensor if queries is None else torch.from_numpy(queries).to(device)
-        group = None if groups is None else torch.from_numpy(groups).to(device)
+        tensor = torch.from_numpy(task.points).to(device)
+        asked = tensor if task.queries is None else torch.from_numpy(task.queries).to(device)
+        group = None if task.groups is None else torch.from_numpy(task.groups).to(device)
         found = empty_candidates(len(asked), width)
         height, breadth = _DEVICE_TILE
         with _full_precision(tensor.device.type):
             for row in range(processes.rank * height, len(asked), processes.size * height):
                 best = tensor.new_empty(min(height, len(asked) - row), 0)
                 nearest = best.long()
-                for column in range(0, len(points), breadth):
+                for column in range(0, len(tensor), breadth):
                     tile = asked[row : row + height] @ tensor[column : column + breadth].T
                     _leave_out(tile, group, row, column)
                     score, index = tile.topk(min(width, tile.shape[1]))
@@ -291,21 +298,13 @@ def import_faiss(device: str, *, backend: str = "faiss") -> Any:
     return faiss
 
 
-def search_faiss(
-    points: NDArray[np.float32],
-    width: int,
-    resources: Resources,
-    *,
-    queries: NDArray[np.float32] | None = None,
-    approximate: bool = False,
-) -> Candidates:
+def search_faiss(task: SearchTask, width: int, resources: Resources, *, approximate: bool = False) -> Candidates:
     """Search with faiss, on the CPU or a GPU: an exact flat index, or inverted lists that look at a part of the points.
 
     Args:
-        points: (N, D) unit vectors.
+        task: The search, without groups.
         width: Candidates per query, at most N.
         resources: Has the device; processes share the rows, and the others' rows stay empty.
-        queries: (Q, D) unit vectors; None: the points themselves.
         approximate: Group the points into about 4 sqrt(N) lists by k-means and look into the 32 lists that are nearest
             to each query (IVF; Sivic and Zisserman, ICCV 2003). A row may then end in -1.
 
@@ -313,7 +312,7 @@ def search_faiss(
         ClusteringError: faiss is not installed, cannot search on the device, or multiplies in less than float32.
     """
     faiss = import_faiss(resources.device, backend="approximate" if approximate else "faiss")
-    asked = points if queries is None else queries
+    points, asked = task.points, task.asked
     n, dimension = points.shape
     index = faiss.IndexFlatIP(dimension)
     if approximate:

@@ -30,12 +30,8 @@ def available_memory() -> int:
 def search_bytes(n: int, dimension: int, k: int, *, queries: int | None = None, processes: int = 1) -> int:
     """Peak of the neighbour search: unit vectors (also in half precision), candidates, neighbours, and tiles per core.
 
-    Args:
-        n: Features, N.
-        dimension: Their size, D.
-        k: Neighbours, K.
-        queries: Queries, Q, whose neighbours among the features are sought; None: the features themselves.
-        processes: Processes that share the search: two or more hold candidates to send, received and merged.
+    K neighbours of Q queries (None: of the features themselves) are sought among N features of size D. Two or more
+    processes that share the search hold candidates to send, received and merged.
     """
     asked = n if queries is None else queries
     candidates = 1.5 * _ENTRY * asked * min(k + Half.margin, n) * (1 if processes == 1 else 3)
@@ -46,17 +42,10 @@ def search_bytes(n: int, dimension: int, k: int, *, queries: int | None = None, 
 
 
 def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int = 1) -> int:
-    """Peak of neighbours and graph together, before the rows are known.
+    """Peak of neighbours and graph of N features of size D together, before the rows are known.
 
     A reciprocal set is expanded to 1.2 K1 members, averaging K2 of them gives 1 + 0.6 (K2 - 1) times as many, and K1
     pairs per point are near enough: the upper end of what clustered features showed, from tight to loose ones.
-
-    Args:
-        n: Features, N.
-        dimension: Their size, D.
-        k1: Neighbours of the reciprocal sets.
-        k2: Neighbours of the query expansion.
-        processes: See `search_bytes`.
     """
     k1 = min(k1, n)
     members = min(1.2 * k1, n)
@@ -67,12 +56,9 @@ def clustering_bytes(n: int, dimension: int, k1: int, k2: int, *, processes: int
 
 
 def graph_bytes(n: int, entries: int, pairs: int) -> int:
-    """Memory of the graph beyond the weights and their columns, which are freed before the triangles are joined.
+    """Memory of the graph of N features beyond the weights and their columns.
 
-    Args:
-        n: Features, N.
-        entries: Weights that are not zero.
-        pairs: Near pairs, each counted once.
+    These have `entries` that are not zero and are freed before the triangles are joined; near `pairs` count once each.
     """
     return max(2 * _ENTRY * pairs, _ENTRY * (4 * pairs + n) - 2 * _ENTRY * entries)
 

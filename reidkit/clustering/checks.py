@@ -1,7 +1,7 @@
 """Checks of features and parameters, made once by the public functions."""
 
 from numbers import Integral
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,22 +10,13 @@ from sklearn.utils import check_array
 
 from reidkit.errors import ClusteringError
 
-__all__ = [
-    "check_count",
-    "check_distance",
-    "check_neighbourhood",
-    "real_rows",
-    "unit_rows",
-]
+__all__ = ["check_count", "check_distance", "check_neighbourhood", "real_rows", "unit_rows"]
 
 _ROWS = 512
 
 
 def real_rows(features: Any) -> NDArray[Any]:
-    """Check that features are rows of real numbers; whether they are finite is found when they are scaled.
-
-    Args:
-        features: (N, D) real numbers, N and D at least 1.
+    """Check that features are (N, D) real numbers, N and D at least 1; that they are finite is seen in `unit_rows`.
 
     Returns:
         (N, D) float32 or float64, the same memory where it was that already.
@@ -49,9 +40,6 @@ def unit_rows(features: Any) -> NDArray[np.float32]:
     features that are unit vectors already change by no more than rounding. A zero feature has no direction and stays
     zero: its similarity with everything is 0. The input is not touched.
 
-    Args:
-        features: (N, D) real numbers, N and D at least 1.
-
     Returns:
         (N, D) float32, C-contiguous.
 
@@ -67,20 +55,16 @@ def unit_rows(features: Any) -> NDArray[np.float32]:
         if extreme.any():  # zero, or squares that overflow or underflow, or not finite
             peak = np.abs(block[extreme]).max(axis=1, keepdims=True)
             if not np.isfinite(peak).all():
-                _refuse_not_finite(dense)
+                bad = np.flatnonzero(~np.isfinite(dense).all(axis=1))
+                raise ClusteringError(
+                    f"{len(bad):,} of {len(dense):,} features contain NaN or infinity, the first in row {bad[0]}; "
+                    "drop these rows, or find out why the model returns such features"
+                )
             block[extreme] /= np.where(peak > 0, peak, 1)
             square = np.einsum("nd,nd->n", block, block)
         norm = np.sqrt(np.where(square > 0, square, 1))[:, None]
         np.divide(block, norm, out=unit[start : start + _ROWS], casting="same_kind")
     return unit
-
-
-def _refuse_not_finite(features: NDArray[Any]) -> NoReturn:
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    raise ClusteringError(
-        f"{len(bad):,} of {len(features):,} features contain NaN or infinity, the first in row {bad[0]}; "
-        "drop these rows, or find out why the model returns such features"
-    )
 
 
 def check_neighbourhood(k1: int, k2: int, *, kind: str = "", least: int = 1) -> None:

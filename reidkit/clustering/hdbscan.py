@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from reidkit.clustering.checks import check_count
-from reidkit.clustering.density import measure_core
+from reidkit.clustering.dbscan import measure_core
 from reidkit.clustering.parallel import kernel, map_rows, open_resources
 from reidkit.clustering.sparse_rows import Rows, graph_rows
 
@@ -83,12 +83,8 @@ def hdbscan(
 def spanning_tree(rows: Rows, core: NDArray[np.float32]) -> Edges:
     """Minimum spanning tree of the mutual reachability m_ij = max(d_ij, core_i, core_j), sorted by weight.
 
-    Trees of its forest are joined by edges of 1. (scipy takes a weight of zero for no edge, so weights are raised by 1,
-    in double precision, in which that loses nothing.)
-
-    Args:
-        rows: (N, N) distances, symmetric.
-        core: (N,) core distances.
+    d are symmetric rows (N, N), core is (N,). Trees of the forest are joined by edges of 1. (scipy takes a weight of
+    zero for no edge, so weights are raised by 1, in double precision, in which that loses nothing.)
     """
     n, lengths = len(core), np.diff(rows.indptr)
     reach = np.maximum(np.repeat(core, lengths), np.maximum(core[rows.indices], rows.weights))

@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from reidkit.clustering.cameras import camera_groups, camera_neighbours
+from reidkit.clustering.candidates import SearchTask
 from reidkit.clustering.capacity import clustering_bytes, refuse_beyond_memory
-from reidkit.clustering.checks import (
-    check_distance,
-    check_neighbourhood,
-    real_rows,
-    unit_rows,
-)
+from reidkit.clustering.checks import check_distance, check_neighbourhood, real_rows, unit_rows
 from reidkit.clustering.jaccard_pairs import near_pairs
-from reidkit.clustering.libraries import SearchTask
 from reidkit.clustering.neighbours import fill_similarities, search
 from reidkit.clustering.parallel import kernel, open_resources
 from reidkit.clustering.reciprocal import NeighbourLists, encode
@@ -136,7 +131,7 @@ def jaccard_graph(  # noqa: PLR0913
 
 
 def _given(neighbours: NDArray[np.integer[Any]], n: int, k1: int) -> NDArray[np.int32]:
-    """Check neighbours that the caller breciprocal and cut them to k1 columns."""
+    """Check neighbours of the caller and cut them to k1 columns."""
     k = min(k1, n)
     given = np.asarray(neighbours)
     if given.ndim != 2 or given.shape[0] != n or given.shape[1] < k or given.dtype.kind not in "iu":

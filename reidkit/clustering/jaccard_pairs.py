@@ -18,12 +18,7 @@ _SAMPLE = 64
 
 
 def near_pairs(weights: Rows, bound: np.float32, resources: Resources) -> Rows:
-    """All pairs within the bound, in both directions, and the diagonal.
-
-    Args:
-        weights: V, N rows.
-        bound: The largest distance kept.
-        resources: Threads for the kernels, and processes that share the rows.
+    """All pairs of the weights V (N rows) within the bound, in both directions, and the diagonal.
 
     Raises:
         ClusteringError: There is too little memory for the pairs.

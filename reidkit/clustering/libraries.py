@@ -5,16 +5,16 @@ choice changes the time and never the result.
 """
 
 import logging
-import time
+import timeit
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering.candidates import (
     Candidates,
+    SearchTask,
     import_faiss,
     search_device,
     search_faiss,
@@ -25,7 +25,7 @@ from reidkit.clustering.rounding import Half, Single, try_half
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import ClusteringError
 
-__all__ = ["SearchTask", "check_backend", "choose_library", "propose"]
+__all__ = ["check_backend", "choose_library", "propose"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,29 +36,6 @@ _PRODUCTS = 4096**2 * 384  # multiplications of the trial on a CPU, about a tent
 _WARM_UP = 2048
 _fastest: dict[tuple[str, bool, bool, int], tuple[str, str]] = {}
 """Library and reason that a trial found, by device, whether in bfloat16, whether of queries, and magnitude of D."""
-
-
-class SearchTask(NamedTuple):
-    """Search of the K nearest of N points for each of Q queries."""
-
-    points: NDArray[np.float32]
-    """(N, D) unit vectors."""
-    k: int
-    """Neighbours K of each query, at most N."""
-    queries: NDArray[np.float32] | None = None
-    """(Q, D) unit vectors; None: the points themselves, each its own first neighbour."""
-    groups: NDArray[np.int32] | None = None
-    """(N,) a point's neighbours, but for itself, are of other groups than the point; None: of all."""
-
-    @property
-    def asked(self) -> NDArray[np.float32]:
-        """(Q, D) the queries."""
-        return self.points if self.queries is None else self.queries
-
-    def sample(self, size: int) -> "SearchTask":
-        """A search of the same kind among `size` points at most, for as many queries; groups are left out."""
-        points, asked = (np.ascontiguousarray(rows[:: -(-len(rows) // size)]) for rows in (self.points, self.asked))
-        return SearchTask(points, min(self.k, len(points)), None if self.queries is None else asked)
 
 
 def check_backend(resources: Resources, groups: NDArray[np.int32] | None) -> None:
@@ -73,15 +50,9 @@ def check_backend(resources: Resources, groups: NDArray[np.int32] | None) -> Non
 
 
 def choose_library(task: SearchTask, resources: Resources, *, log: bool = True) -> tuple[str, Single | Half]:
-    """Choose the library and the precision of its products; the main process chooses for all.
+    """Choose the library, "torch", "faiss" or "approximate", and the precision of its products, by bounds of rounding.
 
-    Args:
-        task: The search.
-        resources: Has the backend that was asked for, and the device.
-        log: Whether to log the library and the reason for it.
-
-    Returns:
-        "torch", "faiss" or "approximate", and the bounds of the rounding.
+    The main process chooses for all.
     """
     backend, device, processes = resources.backend, resources.device, resources.processes
     half, chosen = None, ("", False)
@@ -102,12 +73,11 @@ def choose_library(task: SearchTask, resources: Resources, *, log: bool = True) 
 
 def propose(task: SearchTask, width: int, library: str, resources: Resources, *, half: bool = False) -> Candidates:
     """Candidates (Q, width) of a search by a library, this process's part of them."""
-    points, _, queries, groups = task
     if library in _FAISS:
-        return search_faiss(points, width, resources, queries=queries, approximate=library == "approximate")
-    if resources.device == "cpu" and queries is None:
-        return search_processor(points, width, resources, half=half, groups=groups)
-    return search_device(points, width, resources, queries=queries, groups=groups)
+        return search_faiss(task, width, resources, approximate=library == "approximate")
+    if resources.device == "cpu" and task.queries is None:
+        return search_processor(task, width, resources, half=half)
+    return search_device(task, width, resources)
 
 
 def _fastest_library(task: SearchTask, resources: Resources, half: Half | None) -> tuple[str, str]:
@@ -153,12 +123,7 @@ def _try_libraries(task: SearchTask, resources: Resources, half: Half | None) ->
 def _seconds(search: Callable[[SearchTask], Candidates], task: SearchTask) -> float:
     """Seconds of the faster of two searches, after one of a few points that compiles and loads what they need."""
     search(task.sample(_WARM_UP))
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        search(task)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(timeit.repeat(lambda: search(task), number=1, repeat=2))
 
 
 def _version(library: str) -> str:

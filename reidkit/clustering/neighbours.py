@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.candidates import Candidates, empty_candidates, merge
+from reidkit.clustering.candidates import Candidates, SearchTask, empty_candidates, merge
 from reidkit.clustering.capacity import refuse_beyond_memory, search_bytes
 from reidkit.clustering.checks import check_count, real_rows, unit_rows
-from reidkit.clustering.libraries import SearchTask, check_backend, choose_library, propose
+from reidkit.clustering.libraries import check_backend, choose_library, propose
 from reidkit.clustering.parallel import Resources, kernel, map_rows, open_resources
 from reidkit.clustering.rounding import Half, Single
 from reidkit.clustering.sparse_rows import Rows
@@ -112,12 +112,7 @@ def nearest_neighbours(
 
 
 def search(task: SearchTask, resources: Resources, *, log: bool = True) -> NDArray[np.int32]:
-    """Find nearest neighbours, as `nearest_neighbours` describes it.
-
-    Args:
-        task: The search; K may be larger than N.
-        resources: Library, device, threads and processes.
-        log: Whether to log which library searches.
+    """Find nearest neighbours, as `nearest_neighbours` describes it; K may be larger than N.
 
     Returns:
         (Q, min(K, N)) indices, -1 where there are too few points of other groups.

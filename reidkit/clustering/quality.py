@@ -97,13 +97,6 @@ class ClusteringQuality(NamedTuple):
     agreement: Agreement | None
 
 
-class _Partition(NamedTuple):
-    """Clusters in the form that kernels read."""
-
-    labels: Integers  # (N,), 0..C-1, -1 is noise
-    sizes: Integers  # (C,)
-
-
 def cluster_sizes(labels: ArrayLike) -> ClusterSizes:
     """Count clusters, their images and the noise.
 
@@ -162,39 +155,42 @@ def silhouette(graph: Any, labels: ArrayLike, *, threads: int | None = None) -> 
     dense = np.full(len(given), -1, np.int64)
     dense[clustered] = inverse
     values = np.zeros(len(given))
-    fill = partial(fill_silhouettes, rows, _Partition(dense, sizes.astype(np.int64)), values)
+    fill = partial(fill_silhouettes, rows, dense, sizes.astype(np.int64), values)
     with open_resources(threads) as resources:
         map_rows(resources.pool, fill, len(given))
     return float(values[clustered].mean())
 
 
 @kernel
-def fill_silhouettes(rows: Rows, clusters: _Partition, values: NDArray[np.float64], start: int, stop: int) -> None:
+def fill_silhouettes(
+    rows: Rows, labels: Integers, sizes: Integers, values: NDArray[np.float64], start: int, stop: int
+) -> None:
     """values_i <- (b_i - a_i) / max(a_i, b_i) of the clustered points i in [start, stop); 0 for all others.
 
-    The mean distance to cluster c is 1 - sum over stored j in c of (1 - d_ij) / |c|. Allocates C floats and C integers.
+    labels (N,) are 0..C-1, -1 is noise; sizes (C,). The mean distance to cluster c is 1 - sum over stored j in c of
+    (1 - d_ij) / |c|. Allocates C floats and C integers.
     """
-    closeness = np.zeros(clusters.sizes.size)
-    met = np.empty(clusters.sizes.size, np.int64)
+    closeness = np.zeros(sizes.size)
+    met = np.empty(sizes.size, np.int64)
     for i in range(start, stop):
-        own = clusters.labels[i]
+        own = labels[i]
         if own < 0:
             continue
         count = 0
         for p in range(rows.indptr[i], rows.indptr[i + 1]):
-            other = clusters.labels[rows.indices[p]]
+            other = labels[rows.indices[p]]
             if other >= 0 and rows.indices[p] != i and rows.weights[p] < 1:
                 if closeness[other] == 0:
                     met[count] = other
                     count += 1
                 closeness[other] += 1 - np.float64(rows.weights[p])
-        within = 1 - closeness[own] / max(clusters.sizes[own] - 1, 1)
+        within = 1 - closeness[own] / max(sizes[own] - 1, 1)
         nearest = 1.0
         for other in met[:count]:
             if other != own:
-                nearest = min(nearest, 1 - closeness[other] / clusters.sizes[other])
+                nearest = min(nearest, 1 - closeness[other] / sizes[other])
             closeness[other] = 0
-        if clusters.sizes[own] > 1 and max(within, nearest) > 0:
+        if sizes[own] > 1 and max(within, nearest) > 0:
             values[i] = (nearest - within) / max(within, nearest)
 
 

@@ -34,10 +34,7 @@ class ReciprocalDepth(NamedTuple):
 def encode(lists: NeighbourLists, weigh: Callable[[Rows, int], None], resources: Resources) -> Rows:
     """Encode every point by its expanded reciprocal set, averaged over its neighbours: the weights V.
 
-    Args:
-        lists: Neighbours of N points.
-        weigh: Sets the weights of the members of each set, given rows (of unset weights) and the first row's point.
-        resources: Threads and processes that share the rows.
+    `weigh` sets the weights of the members of each set, given rows (of unset weights) and the first row's point.
     """
     n = len(lists.neighbours)
     reciprocal = ReciprocalDepth(lists.neighbours, np.empty_like(lists.neighbours))

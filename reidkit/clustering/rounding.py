@@ -67,12 +67,8 @@ def try_half(points: NDArray[np.float32], k: int, groups: NDArray[np.int32] | No
     """Bounds of bfloat16 products if they are the fastest way to the k nearest neighbours, tried on a sample of points.
 
     They are where the processor multiplies bfloat16 and similarities differ enough to separate most neighbours from the
-    rest. (Those of a collapsed network do not.) That products keep within the bounds is seen on the same sample.
-
-    Args:
-        points: (N, D) unit vectors.
-        k: Neighbours per point.
-        groups: (N,) points of equal groups are no neighbours; None: all are.
+    rest. (Those of a collapsed network do not.) That products keep within the bounds is seen on the same sample. The
+    points (N, D) are unit vectors; those of equal groups (N,) are no neighbours.
     """
     n = len(points)
     if n < _BLOCK or k + Half.margin >= n or not cpu_has_bf16():

@@ -64,13 +64,7 @@ def stack(blocks: list[Rows]) -> Rows:
 
 
 def all_rows(compute: Callable[[int, int], Rows], n: int, resources: Resources) -> Rows:
-    """Compute rows 0 to N in blocks, each process its share, and give all of them to every process.
-
-    Args:
-        compute: Computes rows [start, stop).
-        n: Number of rows, N.
-        resources: Threads for the blocks, and the processes.
-    """
+    """Compute N rows in blocks [start, stop), each process its share, and give all of them to every process."""
     processes = resources.processes
     first, stop = processes.rows(n)
     rows = stack(map_rows(resources.pool, compute, stop, first=first))

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.clustering.dbscan import dbscan
-from reidkit.clustering.density import core_distances
+from reidkit.clustering.dbscan import core_distances, dbscan
 from reidkit.clustering.quality import cluster_sizes, silhouette
 
 __all__ = ["EPS_TRIALS", "EpsSuggestion", "EpsTrial", "suggest_eps"]

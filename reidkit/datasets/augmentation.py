@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidkit.datasets.config import AugmentationConfig
+from reidkit.datasets.config import AugmentationConfig, Colour
 
 __all__ = ["AugmentationParameters", "apply_augmentation", "draw_augmentation", "normalise"]
 
@@ -74,12 +74,7 @@ def draw_augmentation(
 
 
 def apply_augmentation(
-    pixels: Tensor,
-    parameters: AugmentationParameters,
-    config: AugmentationConfig,
-    *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    pixels: Tensor, parameters: AugmentationParameters, config: AugmentationConfig, *, mean: Colour, std: Colour
 ) -> Tensor:
     """Flip, pad and crop, turn, colour, normalise and erase a batch by drawn parameters.
 
@@ -102,12 +97,12 @@ def apply_augmentation(
     return _erase(images, parameters, config.erasing_fill) if config.erasing else images
 
 
-def normalise(pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+def normalise(pixels: Tensor, mean: Colour, std: Colour) -> Tensor:
     """(B, 3, H, W) uint8 RGB to float32: values in [0, 1], minus mean, over std."""
     return _normalise_unit(pixels.float().div_(255), mean, std)
 
 
-def _normalise_unit(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+def _normalise_unit(images: Tensor, mean: Colour, std: Colour) -> Tensor:
     shift, scale = images.new_tensor(mean)[:, None, None], images.new_tensor(std)[:, None, None]
     return images.sub_(shift).div_(scale)
 
@@ -145,8 +140,7 @@ def _draw_affine(batch: int, rng: np.random.Generator, config: AugmentationConfi
     turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], 1).reshape(batch, 2, 2)
     slant = np.tile(np.eye(2), (batch, 1, 1))
     slant[:, 0, 1] = np.tan(shear)
-    matrices: NDArray[np.float32] = (scale[:, None, None] * (turn @ slant)).astype(np.float32)
-    return matrices
+    return (scale[:, None, None] * (turn @ slant)).astype(np.float32)
 
 
 def _crop_and_flip(pixels: Tensor, parameters: AugmentationParameters, pad: int) -> Tensor:
@@ -211,9 +205,7 @@ def _grey(images: Tensor) -> Tensor:
     return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
-def _erase(
-    images: Tensor, parameters: AugmentationParameters, fill: tuple[float, float, float] | Literal["noise"]
-) -> Tensor:
+def _erase(images: Tensor, parameters: AugmentationParameters, fill: Colour | Literal["noise"]) -> Tensor:
     """Fill the boxes, in place on a CPU."""
     if images.device.type != "cpu":
         return _erase_by_mask(images, parameters, fill)
@@ -228,9 +220,7 @@ def _erase(
     return images
 
 
-def _erase_by_mask(
-    images: Tensor, parameters: AugmentationParameters, fill: tuple[float, float, float] | Literal["noise"]
-) -> Tensor:
+def _erase_by_mask(images: Tensor, parameters: AugmentationParameters, fill: Colour | Literal["noise"]) -> Tensor:
     """The same in a few launches for the whole batch."""
     top, left, height, width = torch.from_numpy(parameters.box.T).to(images.device)[:, :, None]
     rows = torch.arange(images.shape[2], device=images.device)

@@ -82,9 +82,6 @@ def _cuhk03(boxes: str) -> Layout:
     return Layout(f"{boxes}/{MARKET.marker}", lambda root, name: load_market(root / boxes, name, version))
 
 
-_LUPERSON_LMDB = Layout(LMDB.marker, partial(load_lmdb, version="LUPerson, LMDB"), shared=True)
-
-
 def _luperson(root: Path, name: str) -> ReIDDataset:
     return load_plain(root / "images", name, "LUPerson, folder of images")
 
@@ -175,7 +172,7 @@ CATALOG = {
             ("luperson", "lup"),
             (
                 Layout("images", _luperson, shared=True),
-                _LUPERSON_LMDB,
+                Layout(LMDB.marker, partial(load_lmdb, version="LUPerson, LMDB"), shared=True),
             ),
             {"train": (0, 4_180_243)},
             0,

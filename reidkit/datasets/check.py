@@ -1,27 +1,29 @@
 """Checking a data set: counts, files, copies, and images of the test that are trained on."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reidkit.datasets.benchmarks import CATALOG
-from reidkit.datasets.decoding import iterate_images
-from reidkit.datasets.file_checks import FileFacts, inspect_files
+from reidkit.datasets.decoding import Progress, iterate_images
+from reidkit.datasets.image_files import image_file_status, open_image, open_image_file, reason_of
 from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 
-__all__ = ["DatasetFacts", "ImageSize", "SplitFacts", "check_dataset"]
+__all__ = ["DatasetFacts", "ImageSize", "SplitFacts", "check_dataset", "inspect_files"]
 
 _SPLITS = ("train", "query", "gallery")
 _PROBE_SIZE = (8, 4)  # decoding is the check, not the pixels
 _PROGRESS_EVERY = 256
+_THREADS = 8  # files are small: most of the time is waiting for the disk
 _NARROW = 10  # pixels
 _LONG = 8  # times as long as wide
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,17 @@ class DatasetFacts:
     def as_dict(self) -> dict[str, Any]:
         """The same in types of JSON."""
         return asdict(self)
+
+
+class FileFacts(NamedTuple):
+    """N images as files."""
+
+    sizes: NDArray[np.int64]
+    """(N, 2) height and width in pixels, as the files' headers say; 0 where there is none."""
+    duplicates: tuple[tuple[int, ...], ...]
+    """Groups of two or more images with the same bytes, as ascending indices; groups by their first image."""
+    problems: tuple[str, ...]
+    """One line for every file that is unreadable by its header: its path and the reason."""
 
 
 def check_dataset(
@@ -287,3 +300,53 @@ def _extremes(paths: Sequence[Path], facts: FileFacts) -> tuple[ImageSize | None
     picks = measured[[sizes.min(axis=1).argmin(), sizes.max(axis=1).argmax()]]
     smallest, largest = (ImageSize(str(paths[pick]), *facts.sizes[pick].tolist()) for pick in picks)
     return smallest, largest
+
+
+def inspect_files(paths: Sequence[Path], progress: Progress | None = None) -> FileFacts:
+    """Read the header of every image, and all bytes of those that have the same length as another.
+
+    `progress` gets (files done, files to do) now and then; the total grows once, by the files to compare.
+    """
+    lengths = np.zeros(len(paths), dtype=np.int64)
+    sizes = np.zeros((len(paths), 2), dtype=np.int64)
+    problems = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for index, measured in enumerate(pool.map(_measure, paths)):
+            if isinstance(measured, str):
+                problems.append(f"{paths[index]}: {measured}")
+            else:
+                lengths[index], *sizes[index] = measured
+            if progress is not None and index % _PROGRESS_EVERY == 0:
+                progress(index, len(paths))
+        # Copies are as many bytes long as another image
+        _, inverse, counts = np.unique(lengths, return_inverse=True, return_counts=True)
+        alike = np.flatnonzero((counts[inverse] > 1) & (lengths > 0)).tolist()
+        copies: dict[bytes, list[int]] = {}
+        for done, (index, digest) in enumerate(
+            zip(alike, pool.map(_digest, [paths[index] for index in alike]), strict=True)
+        ):
+            if digest is not None:
+                copies.setdefault(digest, []).append(index)
+            if progress is not None and done % _PROGRESS_EVERY == 0:
+                progress(len(paths) + done, len(paths) + len(alike))
+    duplicates = sorted(tuple(group) for group in copies.values() if len(group) > 1)
+    return FileFacts(sizes, tuple(duplicates), tuple(problems))
+
+
+def _measure(path: Path) -> tuple[int, int, int] | str:
+    """Bytes, height and width of an image, or the reason why it has none."""
+    try:
+        with open_image(path) as image:
+            return image_file_status(path).size, image.height, image.width
+    # Pillow raises many kinds of errors on damaged files; each means the same here.
+    except Exception as error:
+        return reason_of(error)
+
+
+def _digest(path: Path) -> bytes | None:
+    """A fingerprint of an image's bytes; None if it has vanished meanwhile."""
+    try:
+        with open_image_file(path) as file:
+            return hashlib.blake2b(file.read(), digest_size=16).digest()
+    except OSError:
+        return None

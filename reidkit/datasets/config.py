@@ -6,7 +6,7 @@ from pydantic import Field
 
 from reidkit.config import Settings
 
-__all__ = ["AugmentationConfig", "Colour", "DataConfig", "SamplerConfig"]
+__all__ = ["AugmentationConfig", "Colour", "DataConfig", "SamplerConfig", "Share"]
 
 Colour = tuple[float, float, float]
 Share = Annotated[float, Field(ge=0, le=1)]

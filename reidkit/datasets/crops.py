@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from reidkit.config import Settings
+from reidkit.datasets.config import Colour, Share
 
 __all__ = ["CropConfig", "CropParameters", "apply_crops", "draw_crops"]
 
@@ -34,7 +35,6 @@ def _ascending(values: tuple[float, float]) -> tuple[float, float]:
     return values
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
@@ -144,9 +144,7 @@ def draw_crops(
 
 
 @torch.no_grad()
-def apply_crops(
-    pixels: Tensor, drawn: CropParameters, *, mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> Tensor:
+def apply_crops(pixels: Tensor, drawn: CropParameters, *, mean: Colour, std: Colour) -> Tensor:
     """Cut, resize, flip, jitter, grey, blur, solarise and normalise every view of every image by drawn parameters.
 
     Args:

@@ -11,13 +11,9 @@ __all__ = ["read_list", "require_files"]
 
 
 def read_list(listing: Path, pattern: re.Pattern[str], example: str, needed: str) -> list[tuple[str, ...]]:
-    """Read the groups of a pattern in every line of a file; blank lines are passed over.
+    """Read the groups of a pattern, which must match every line without the spaces around it, in a file of UTF-8.
 
-    Args:
-        listing: Text file, UTF-8.
-        pattern: Must match a whole line, without the spaces around it.
-        example: A line as it should be, for the error.
-        needed: Files of the data set, for the error.
+    Blank lines are passed over. Errors show an `example` of a line, and name the files that are `needed`.
 
     Raises:
         DataError: The file cannot be read, a line does not match, or there is none.

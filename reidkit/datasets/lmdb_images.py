@@ -52,10 +52,7 @@ os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_i
 def load_lmdb(root: Path, name: str, version: str = "LMDB of images, no labels") -> ReIDDataset:
     """Read the names of all images in a database as unlabelled training images; query and gallery are empty.
 
-    Args:
-        root: Database file, or the folder that holds `data.mdb`.
-        name: Name of the data set.
-        version: Release or layout, in words.
+    `root` is the database file, or the folder that holds `data.mdb`.
 
     Raises:
         DataError: The package `lmdb` is not installed; the database is damaged, incomplete, cannot be read or is empty;

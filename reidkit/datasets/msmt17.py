@@ -44,8 +44,14 @@ def load_msmt17(root: Path, name: str = "msmt17") -> ReIDDataset:
         DataError: A list, folder or image is missing, both versions are mixed, or a line cannot be understood.
     """
     version = _version(root)
-    _require_lists(root, version)
     train_folder, test_folder = (root / folder for folder in _FOLDERS[version])
+    missing = [listing for listing in MSMT17_LISTS if not (root / listing).is_file()]
+    if missing:
+        raise DataError(
+            f"{root} holds images of MSMT17 {version} but not {', '.join(missing)}; the lists say who is on which "
+            f"image and which images are for training: put the lists of the same archive beside {train_folder.name} "
+            f"and {test_folder.name}, or name {train_folder} to take its images without labels"
+        )
     folders = (train_folder, train_folder, test_folder, test_folder)
     train, validation, query, gallery = (
         _read_list(root / listing, folder) for listing, folder in zip(MSMT17_LISTS, folders, strict=True)
@@ -82,17 +88,6 @@ def _version(root: Path) -> str:
             "the archive again, completely"
         )
     return found[0]
-
-
-def _require_lists(root: Path, version: str) -> None:
-    missing = [listing for listing in MSMT17_LISTS if not (root / listing).is_file()]
-    if missing:
-        train, test = _FOLDERS[version]
-        raise DataError(
-            f"{root} holds images of MSMT17 {version} but not {', '.join(missing)}; the lists say who is on which "
-            f"image and which images are for training: put the lists of the same archive beside {train} and {test}, or "
-            f"name {root / train} to take its images without labels"
-        )
 
 
 def _has_its_names(folder: Path) -> bool:

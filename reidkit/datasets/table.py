@@ -30,10 +30,6 @@ def load_table(table: Path, name: str) -> ReIDDataset:
     junk and left out), others are numbered from 1 in sorted order. Cameras are numbered from 0 in sorted order. Other
     columns are passed over.
 
-    Args:
-        table: The file.
-        name: Name of the data set.
-
     Raises:
         DataError: The table cannot be read, lacks a column or a value, or names images that do not exist.
     """

@@ -22,8 +22,6 @@ VEHICLEID_DRAWS = 10
 
 _LINE = re.compile(r"(\S+)\s+(\d{1,18})")  # at most 18 digits, which fit an int64
 
-Entry = tuple[Path, int, int]
-
 
 def load_vehicleid(root: Path, name: str, *, size: int = 800, draws: int = VEHICLEID_DRAWS) -> ReIDDataset:
     """Read VehicleID with one of its test lists; a line is `0000001 2343`: an image's name and its vehicle.
@@ -53,7 +51,7 @@ def load_vehicleid(root: Path, name: str, *, size: int = 800, draws: int = VEHIC
     return ReIDDataset(name, root, version, train, test.subset(~galleries[:, 0]), test.subset(galleries[:, 0]))
 
 
-def _read_list(listing: Path, files: dict[str, Path]) -> list[Entry]:
+def _read_list(listing: Path, files: dict[str, Path]) -> list[tuple[Path, int, int]]:
     """(path, identity, unknown camera) of every line of one list file."""
     rows = read_list(listing, _LINE, "0000001 2343", "VehicleID needs its lists in train_test_split")
     # Lists name images without their suffix.

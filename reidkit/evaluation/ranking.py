@@ -1,6 +1,6 @@
 """MAP and CMC of the Market-1501 protocol (Zheng et al., ICCV 2015) and mINP, without sorting the gallery."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,8 +9,7 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
 from reidkit.errors import EvaluationError
-from reidkit.evaluation.checks import as_features, check_same_dimensions
-from reidkit.evaluation.reranking import reranked_blocks
+from reidkit.evaluation.reranking import as_features, check_same_dimensions, reranked_blocks
 
 __all__ = ["RankingResult", "evaluate_distances", "evaluate_ranking", "evaluate_reranked"]
 
@@ -80,7 +79,8 @@ def evaluate_ranking(
     """
     query_array, gallery_array = as_features(query, "query"), as_features(gallery, "gallery")
     check_same_dimensions(query_array, gallery_array)
-    labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, len(query_array), len(gallery_array))
+    given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
+    labels = _labels(given, len(query_array), len(gallery_array))
     return _score_blocks(_euclidean_blocks(query_array, gallery_array), labels, ranks)
 
 
@@ -106,7 +106,8 @@ def evaluate_reranked(  # noqa: PLR0913
         EvaluationError: As in `evaluate_ranking`, or a parameter is out of bounds.
     """
     query_array, gallery_array = as_features(query, "query"), as_features(gallery, "gallery")
-    labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, len(query_array), len(gallery_array))
+    given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
+    labels = _labels(given, len(query_array), len(gallery_array))
     blocks = reranked_blocks(query_array, gallery_array, k1=k1, k2=k2, jaccard_weight=jaccard_weight)
     return _score_blocks(blocks, labels, ranks)
 
@@ -126,30 +127,19 @@ def evaluate_distances(
         raise EvaluationError(f"distances have shape {array.shape}; expected (Q, G)")
     if not np.isfinite(array).all():
         raise EvaluationError("distances hold NaN or infinite values; look for a diverged model or corrupt features")
-    labels = _labels(query_ids, gallery_ids, query_cameras, gallery_cameras, *array.shape)
+    labels = _labels((query_ids, gallery_ids, query_cameras, gallery_cameras), *array.shape)
     return _score_blocks([array], labels, ranks)
 
 
-def _labels(
-    query_ids: ArrayLike,
-    gallery_ids: ArrayLike,
-    query_cameras: ArrayLike | None,
-    gallery_cameras: ArrayLike | None,
-    queries: int,
-    images: int,
-) -> _Labels:
-    def column(values: ArrayLike | None, size: int, name: str) -> NDArray[np.int64]:
+def _labels(given: Sequence[ArrayLike | None], queries: int, images: int) -> _Labels:
+    """Check labels, given in the order of the fields; None is unknown."""
+    columns = []
+    for name, values, size in zip(_Labels._fields, given, (queries, images, queries, images), strict=True):
         array = np.full(size, _UNKNOWN) if values is None else np.asarray(values)
         if array.shape != (size,):
             raise EvaluationError(f"{name} has shape {array.shape}; expected ({size},), one entry per feature")
-        return np.ascontiguousarray(array, dtype=np.int64)
-
-    return _Labels(
-        column(query_ids, queries, "query_ids"),
-        column(gallery_ids, images, "gallery_ids"),
-        column(query_cameras, queries, "query_cameras"),
-        column(gallery_cameras, images, "gallery_cameras"),
-    )
+        columns.append(np.ascontiguousarray(array, dtype=np.int64))
+    return _Labels(*columns)
 
 
 def _euclidean_blocks(query: NDArray[np.float32], gallery: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -6,7 +6,7 @@ The neighbours are searched here: features need not be of unit length, and the f
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -14,20 +14,37 @@ from numpy.typing import ArrayLike, NDArray
 
 from reidkit.clustering import NeighbourLists, jaccard_rows
 from reidkit.errors import EvaluationError
-from reidkit.evaluation.checks import as_features, check_same_dimensions
 
-__all__ = ["rerank", "reranked_blocks"]
+__all__ = ["as_features", "check_same_dimensions", "rerank", "reranked_blocks"]
 
 _BLOCK_BYTES = 128 * 2**20
 
 
-class _Neighbours(NamedTuple):
-    """Nearest neighbours of every image among all images, queries first."""
+def as_features(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    """Return features (images, dimensions) as a contiguous float32 array.
 
-    nearest: NDArray[np.int32]
-    """(N, k1 + 1) indices by growing distance, the image itself first."""
-    farthest: NDArray[np.float32]
-    """(N,) the largest squared distance of an image to any other."""
+    Raises:
+        EvaluationError: They have another shape, or NaN or infinite values.
+    """
+    array = np.ascontiguousarray(values, dtype=np.float32)
+    if array.ndim != 2:
+        raise EvaluationError(f"{name} features have shape {array.shape}; expected (images, dimensions)")
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array).all(axis=1)).sum())
+        raise EvaluationError(
+            f"{bad:,} of {len(array):,} {name} features hold NaN or infinite values; the model has diverged or the "
+            "feature file is damaged"
+        )
+    return array
+
+
+def check_same_dimensions(query: NDArray[np.float32], gallery: NDArray[np.float32]) -> None:
+    """Raise an EvaluationError if query (Q, D) and gallery (G, D) features differ in D."""
+    if query.shape[1] != gallery.shape[1]:
+        raise EvaluationError(
+            f"query features have {query.shape[1]} dimensions and gallery features {gallery.shape[1]}; "
+            "extract both with the same model"
+        )
 
 
 def rerank(
@@ -81,22 +98,22 @@ def reranked_blocks(
     if len(queries) == 0 or len(images) == 0:
         raise EvaluationError(f"there is nothing to re-rank: {len(queries):,} queries, {len(images):,} gallery images")
     features = np.concatenate([queries, images])
-    neighbours = _nearest_neighbours(features, min(k1, len(features) - 1))
-    nearest = neighbours.nearest
+    nearest, farthest = _nearest_neighbours(features, min(k1, len(features) - 1))
     half = min(int(np.rint(k1 / 2)) + 1, nearest.shape[1])
     lists = NeighbourLists(nearest, np.ascontiguousarray(nearest[:, :k2]), half)
     query_norms, image_norms = np.square(queries).sum(1), np.square(images).sum(1)
     rows, start = max(1, _BLOCK_BYTES // (4 * len(images))), 0
-    for jaccard in jaccard_rows(lists, partial(fill_weights, features, neighbours.farthest), len(queries), rows=rows):
+    for jaccard in jaccard_rows(lists, partial(fill_weights, features, farthest), len(queries), rows=rows):
         block = slice(start, start + len(jaccard))
         distances = np.maximum(query_norms[block, None] + image_norms - 2 * (queries[block] @ images.T), 0)
-        distances *= (1 - jaccard_weight) / neighbours.farthest[block, None]
+        distances *= (1 - jaccard_weight) / farthest[block, None]
         distances += np.float32(jaccard_weight) * jaccard
         yield distances
         start = block.stop
 
 
-def _nearest_neighbours(features: NDArray[np.float32], k: int) -> _Neighbours:
+def _nearest_neighbours(features: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Indices (N, k + 1) by growing distance, the image itself first, and the largest squared distance (N,) to any."""
     count = len(features)
     nearest = np.empty((count, k + 1), dtype=np.int32)
     farthest = np.empty(count, dtype=np.float32)
@@ -110,7 +127,7 @@ def _nearest_neighbours(features: NDArray[np.float32], k: int) -> _Neighbours:
         chosen = np.sort(np.argpartition(distances, k, axis=1)[:, : k + 1], axis=1)
         order = np.argsort(np.take_along_axis(distances, chosen, 1), axis=1, kind="stable")
         nearest[block] = np.take_along_axis(chosen, order, 1)
-    return _Neighbours(nearest, np.maximum(farthest, np.finfo(np.float32).tiny))
+    return nearest, np.maximum(farthest, np.finfo(np.float32).tiny)
 
 
 @njit(cache=True, nogil=True)

@@ -6,11 +6,4 @@ from reidkit.memory.config import MemoryConfig
 from reidkit.memory.dino import DinoLoss
 from reidkit.memory.triplet import batch_hard_triplet
 
-__all__ = [
-    "ClusterMemory",
-    "DinoLoss",
-    "MemoryConfig",
-    "batch_contrast",
-    "batch_hard_triplet",
-    "cluster_centroids",
-]
+__all__ = ["ClusterMemory", "DinoLoss", "MemoryConfig", "batch_contrast", "batch_hard_triplet", "cluster_centroids"]

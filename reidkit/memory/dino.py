@@ -86,8 +86,7 @@ class DinoLoss(nn.Module):
             products = (targets.flip(0) * logits[:_GLOBAL_VIEWS]).sum((0, 2))
             products = products + (targets.sum(0) * logits[_GLOBAL_VIEWS:].sum(0)).sum(1)
             pairs = _GLOBAL_VIEWS * (len(logits) - 1)
-            loss: Tensor = (log_sums - products).mean() / pairs
-            return loss
+            return (log_sums - products).mean() / pairs
 
     def probabilities(self, teacher: Tensor, temperature: float | None = None) -> Tensor:
         """Centre and sharpen the teacher's outputs: the targets of the loss.

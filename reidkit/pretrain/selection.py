@@ -8,8 +8,7 @@ that domain hardly changes, that of a foreign one does.
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +20,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from reidkit.datasets import DecodedImages, decode_images, normalise, unreadable_warnings
+from reidkit.datasets import DecodedImages, decode_images, normalise, prefetch, unreadable_warnings
 from reidkit.distributed import ProcessGroup
 from reidkit.errors import CheckpointError, ConfigError, DataError, RunError
 from reidkit.loop import Progress, TrainedModel, finish_together, place
@@ -126,7 +125,9 @@ def select_images(  # noqa: PLR0913
     # The list and the table
     selection = rank_images(names, scores, keep=keep, direction=direction)
     if group.is_main:
-        _warn_of_unreadable(selection)
+        images = f"{len(names):,} images"
+        for warning in unreadable_warnings(selection.unreadable, images, " (they have no score)"):
+            logger.warning("%s", warning)
         write_list(listing, selection.kept_names)
         write_scores(table, names, scores, selection.order, selection.kept, inputs)
         work.remove()
@@ -164,7 +165,9 @@ def _score_images(
         trained.model.eval()
     progress.begin("score", sum(stop - start for _, (start, stop) in own))
     done = 0
-    for (number, (start, stop)), images in _read_ahead(root, names, models[1].model.image_size, own):
+    size = models[1].model.image_size
+    chunks = ((chunk, _read(root, names[slice(*chunk[1])], size)) for chunk in own)
+    for (number, (start, stop)), images in prefetch(chunks, depth=1):
         cosines = _cosines(fabric, models, images.pixels)
         cosines[~images.readable] = np.nan
         _check_finite(cosines, images.readable, names[start:stop])
@@ -235,12 +238,7 @@ def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> None:
 
 
 def _describe_inputs(
-    fabric: Fabric,
-    pretrained: TrainedModel,
-    finetuned: TrainedModel,
-    root: Path,
-    names: Sequence[str],
-    chunk: int,
+    fabric: Fabric, pretrained: TrainedModel, finetuned: TrainedModel, root: Path, names: Sequence[str], chunk: int
 ) -> dict[str, Any]:
     """Everything that scores depend on, under names for messages."""
     listed = hashlib.sha256()
@@ -280,23 +278,6 @@ def _bounds(count: int, chunk: int) -> list[tuple[int, int]]:
     return list(pairwise(count * number // chunks for number in range(chunks + 1)))
 
 
-Chunk = tuple[int, tuple[int, int]]
-
-
-def _read_ahead(
-    root: Path, names: Sequence[str], size: tuple[int, int], chunks: Sequence[Chunk]
-) -> Iterator[tuple[Chunk, DecodedImages]]:
-    """Read the images of every chunk; the next chunk is read while the caller works on one."""
-    with ThreadPoolExecutor(1) as reader:
-        ahead = [reader.submit(_read, root, names[slice(*bound)], size) for _, bound in chunks[:1]]
-        for number, chunk in enumerate(chunks, start=1):
-            images = ahead.pop().result()
-            ahead += [
-                reader.submit(_read, root, names[slice(*bound)], size) for _, bound in chunks[number : number + 1]
-            ]
-            yield chunk, images
-
-
 def _read(root: Path, names: Sequence[str], size: tuple[int, int]) -> DecodedImages:
     """Read images at the model's size (H, W)."""
     try:
@@ -327,9 +308,3 @@ def _check_finite(cosines: Scores, readable: NDArray[np.bool_], names: Sequence[
             f"the features of {len(broken):,} of {len(names):,} images are not finite, the first {names[broken[0]]!r}; "
             "a checkpoint holds broken weights, or needs --precision 32"
         )
-
-
-def _warn_of_unreadable(selection: Selection) -> None:
-    images = f"{len(selection.names):,} images"
-    for warning in unreadable_warnings(selection.unreadable, images, " (they have no score)"):
-        logger.warning("%s", warning)

@@ -1,6 +1,6 @@
 """Record of one epoch: a line of metrics.jsonl, and what checkpoints keep of the epochs before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -72,11 +72,9 @@ class EpochRecord:
         return dict(_numbers({name: value for name, value in self.as_line().items() if name != "epoch"}))
 
 
-def _numbers(table: Mapping[str, Any], prefix: str = "") -> "list[tuple[str, float]]":
-    found: list[tuple[str, float]] = []
+def _numbers(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in table.items():
         if isinstance(value, Mapping):
-            found += _numbers(value, f"{prefix}{name}/")
+            yield from _numbers(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
-            found.append((f"{prefix}{name}", float(value)))
-    return found
+            yield f"{prefix}{name}", float(value)

@@ -60,15 +60,9 @@ def _acquire(lock: BaseFileLock, folder: Path) -> None:
         raise RunError(
             f"another process writes into {folder}; wait until it has ended, or choose another place"
         ) from None
-    except NotImplementedError as error:
-        _warn_of_no_locks(folder, error)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise RunError(
                 f"{folder} cannot be written ({error.strerror}); make it writable, or choose another place"
             ) from error
-        _warn_of_no_locks(folder, error)
-
-
-def _warn_of_no_locks(folder: Path, error: Exception) -> None:
-    logger.warning("%s is on a file system without locks (%s): let no second process write there", folder, error)
+        logger.warning("%s is on a file system without locks (%s): let no second process write there", folder, error)

@@ -42,8 +42,7 @@ def upper_paint(upper: Upper, bag: Bag, skin: Color, *, length: float, start: fl
 def _patterned(upper: Upper, down: Array, angle: Array) -> Array:
     main, accent = np.array(upper.color, dtype=np.float32), np.array(upper.accent, dtype=np.float32)
     share: Array = _accented(upper, down, angle).astype(np.float32)
-    color: Array = main + (accent - main) * share[:, None]
-    return color
+    return main + (accent - main) * share[:, None]
 
 
 def _accented(upper: Upper, down: Array, angle: Array) -> Array | NDArray[np.bool_]:

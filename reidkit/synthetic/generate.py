@@ -37,11 +37,7 @@ Progress = Callable[[int, int], None]
 
 
 def make_synthetic(
-    folder: Path,
-    config: SyntheticConfig | None = None,
-    *,
-    workers: int | None = None,
-    progress: Progress | None = None,
+    folder: Path, config: SyntheticConfig | None = None, *, workers: int | None = None, progress: Progress | None = None
 ) -> None:
     """Generate pedestrians in Market-1501's layout; a set already there with the same configuration is kept.
 
@@ -73,7 +69,11 @@ def make_synthetic(
         (partial / RECORD).write_text(
             json.dumps({"format": FORMAT, **config.model_dump()}, indent=2) + "\n", encoding="utf-8"
         )
-        _put_in_place(partial, folder, config)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not _is_made(folder, config):  # another process may have been first
+                raise
     except OSError as error:
         raise DataError(
             f"cannot write the synthetic set to {folder} ({error}); choose a folder that is writable"
@@ -100,14 +100,6 @@ def _is_made(folder: Path, config: SyntheticConfig) -> bool:
         differences = ", ".join(f"{key}={found.get(key)} instead of {wanted.get(key)}" for key in keys)
         raise DataError(f"{folder} holds another synthetic set ({differences}); choose another folder or remove it")
     return True
-
-
-def _put_in_place(partial: Path, folder: Path, config: SyntheticConfig) -> None:
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not _is_made(folder, config):  # another process may have been first
-            raise
 
 
 def _render_all(folder: Path, config: SyntheticConfig, workers: int, progress: Progress | None) -> None:

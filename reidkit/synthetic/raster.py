@@ -59,8 +59,7 @@ class View:
 
     def place(self, points: Array) -> Array:
         """Points (..., 3) in body space to view space."""
-        placed: Array = points @ self.rotation.T + np.array(self.offset, dtype=np.float32)
-        return placed
+        return points @ self.rotation.T + np.array(self.offset, dtype=np.float32)
 
 
 @dataclass

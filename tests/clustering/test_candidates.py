@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from reidkit.clustering import candidates as search
 from reidkit.clustering.candidates import (
     Candidates,
+    SearchTask,
     Tile,
     empty_candidates,
     key_of,
@@ -50,17 +51,15 @@ def check(found: Candidates, points: NDArray[np.float32], width: int, *, error: 
 @pytest.mark.parametrize("where", ["processor", "device"])
 def test_the_best_are_found(n: int, where: str, clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(n))
-    found = (
-        search_processor(points, WIDTH, resources) if where == "processor" else search_device(points, WIDTH, resources)
-    )
-    check(found, points, WIDTH)
+    find: Any = search_processor if where == "processor" else search_device
+    check(find(SearchTask(points, 1), WIDTH, resources), points, WIDTH)
 
 
 @pytest.mark.usefixtures("_small_tiles")
 @pytest.mark.parametrize("n", [9, 64, 65, 300])
 def test_bfloat16_finds_the_best_to_its_precision(n: int, clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(n))
-    found = search_processor(points, WIDTH, resources, half=True)
+    found = search_processor(SearchTask(points, 1), WIDTH, resources, half=True)
     check(found, points, WIDTH, error=0.01)
     rounded = torch.from_numpy(found.scores).bfloat16().float().numpy()
     np.testing.assert_array_equal(rounded, found.scores)
@@ -84,9 +83,9 @@ def test_points_of_the_same_group_are_left_out(n: int, where: str, clustered: Cl
     points = naive.unit_vectors(clustered(n))
     groups = np.random.default_rng(0).choice(3, n, p=[0.9, 0.07, 0.03]).astype(np.int32)
     if where == "processor":
-        found = search_processor(points, WIDTH, resources, groups=groups)
+        found = search_processor(SearchTask(points, 1, groups=groups), WIDTH, resources)
     else:
-        found = search_device(points, WIDTH, resources, groups=groups)
+        found = search_device(SearchTask(points, 1, groups=groups), WIDTH, resources)
     products = points.astype(np.float64) @ points.T.astype(np.float64)
     for i in range(n):
         others = np.flatnonzero(groups != groups[i])
@@ -110,7 +109,7 @@ def test_what_processes_find_is_merged(
     merged = empty_candidates(300, WIDTH)
     find: Any = {"processor": search_processor, "device": search_device, "faiss": search.search_faiss}[where]
     for rank in range(3):
-        part = find(points, WIDTH, resources._replace(processes=ProcessGroup(None, rank, 3)))
+        part = find(SearchTask(points, 1), WIDTH, resources._replace(processes=ProcessGroup(None, rank, 3)))
         (merge if compiled else cast(Any, merge).py_func)(merged, part, 0, 300)
     check(merged, points, WIDTH)
     assert (part.floor < merged.floor).any()  # no process has found all
@@ -118,14 +117,14 @@ def test_what_processes_find_is_merged(
 
 def test_one_tile_may_hold_all(clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(300))
-    check(search_processor(points, 300, resources), points, 300)
-    check(search_device(points, 300, resources), points, 300)
+    check(search_processor(SearchTask(points, 1), 300, resources), points, 300)
+    check(search_device(SearchTask(points, 1), 300, resources), points, 300)
 
 
 @pytest.mark.gpu
 def test_a_gpu_finds_the_best(clustered: Clustered, resources: Resources) -> None:
     points = naive.unit_vectors(clustered(5000))
-    check(search_device(points, WIDTH, resources._replace(device="cuda")), points, WIDTH)
+    check(search_device(SearchTask(points, 1), WIDTH, resources._replace(device="cuda")), points, WIDTH)
 
 
 @pytest.mark.parametrize("length", [3, 127, 128, 300])
@@ -180,8 +179,8 @@ def test_precision_is_full_while_searching_and_restored(
         torch.set_float32_matmul_precision("high")
         with torch.autocast("cpu", torch.bfloat16):
             points = naive.unit_vectors(clustered(30))
-            check(search_processor(points, 5, resources), points, 5)
-            check(search_device(points, 5, resources), points, 5)
+            check(search_processor(SearchTask(points, 1), 5, resources), points, 5)
+            check(search_device(SearchTask(points, 1), 5, resources), points, 5)
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -191,7 +190,7 @@ def test_precision_is_full_while_searching_and_restored(
 
 def test_unusable_devices_are_named(resources: Resources) -> None:
     with pytest.raises(ClusteringError, match=r"device='abacus' cannot be used.*pass device='cpu'"):
-        search_device(np.eye(3, dtype=np.float32), 2, resources._replace(device="abacus"))
+        search_device(SearchTask(np.eye(3, dtype=np.float32), 1), 2, resources._replace(device="abacus"))
 
 
 @pytest.mark.parametrize("where", ["device", "faiss"])
@@ -203,7 +202,7 @@ def test_queries_find_the_best_points(
     monkeypatch.setattr(search, "_DEVICE_TILE", (64, 100))
     points, queries = naive.unit_vectors(clustered(300)), naive.unit_vectors(clustered(count, seed=1))
     find: Any = search_device if where == "device" else search.search_faiss
-    found = find(points, WIDTH, resources, queries=queries)
+    found = find(SearchTask(points, 1, queries), WIDTH, resources)
     best = np.sort(queries @ points.T)[:, ::-1][:, :WIDTH]
     np.testing.assert_allclose(np.sort(found.scores)[:, ::-1], best, atol=1e-6)
     np.testing.assert_array_equal(found.floor, found.scores.min(1))
@@ -214,7 +213,7 @@ def test_absent_faiss_is_an_error_that_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ClusteringError, match=r"pip install reidkit\[cpu\]"):
-        search.search_faiss(np.eye(3, dtype=np.float32), 2, resources)
+        search.search_faiss(SearchTask(np.eye(3, dtype=np.float32), 1), 2, resources)
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda:1", 1), ("mps", 0)])
@@ -223,7 +222,7 @@ def test_faiss_that_does_not_know_the_device_is_refused(
 ) -> None:
     fake_faiss(monkeypatch).get_num_gpus = lambda: gpus
     with pytest.raises(ClusteringError, match=rf"on {gpus} GPUs here, not on device='{device}'.*reidkit\[gpu\]"):
-        search.search_faiss(np.eye(3, dtype=np.float32), 2, resources._replace(device=device))
+        search.search_faiss(SearchTask(np.eye(3, dtype=np.float32), 1), 2, resources._replace(device=device))
 
 
 def test_faiss_searches_on_the_gpu_that_is_asked_for(
@@ -239,7 +238,7 @@ def test_faiss_searches_on_the_gpu_that_is_asked_for(
     fake_faiss(monkeypatch, **more).get_num_gpus = lambda: 2
     points = naive.unit_vectors(clustered(80))
     for device in ("cpu", "cuda", "cuda:1"):
-        check(search.search_faiss(points, WIDTH, resources._replace(device=device)), points, WIDTH)
+        check(search.search_faiss(SearchTask(points, 1), WIDTH, resources._replace(device=device)), points, WIDTH)
     assert moved == [0, 1]
 
 
@@ -248,7 +247,7 @@ def test_faiss_uses_the_threads_of_the_search(
 ) -> None:
     faiss = fake_faiss(monkeypatch)
     points = naive.unit_vectors(clustered(80))
-    check(search.search_faiss(points, WIDTH, resources), points, WIDTH)
+    check(search.search_faiss(SearchTask(points, 1), WIDTH, resources), points, WIDTH)
     assert faiss.threads == [7, 2, 7]
 
 
@@ -262,7 +261,7 @@ def test_faiss_that_multiplies_in_less_than_float32_is_refused(
 
     fake_faiss(monkeypatch, Rounded)
     with pytest.raises(ClusteringError, match="less than float32 on device='cpu'; pass backend='torch'"):
-        search.search_faiss(naive.unit_vectors(clustered(80)), WIDTH, resources)
+        search.search_faiss(SearchTask(naive.unit_vectors(clustered(80)), 1), WIDTH, resources)
 
 
 def test_what_faiss_cannot_do_is_an_error(monkeypatch: pytest.MonkeyPatch, resources: Resources) -> None:
@@ -272,5 +271,5 @@ def test_what_faiss_cannot_do_is_an_error(monkeypatch: pytest.MonkeyPatch, resou
 
     faiss = fake_faiss(monkeypatch, Small)
     with pytest.raises(ClusteringError, match="faiss cannot search on device='cpu': k is limited to 2048"):
-        search.search_faiss(np.eye(3, dtype=np.float32), 2, resources)
+        search.search_faiss(SearchTask(np.eye(3, dtype=np.float32), 1), 2, resources)
     assert faiss.threads[-1] == 7

@@ -9,9 +9,10 @@ from scipy.sparse import coo_array, csr_array, csr_matrix
 from sklearn.cluster import DBSCAN
 
 from reidkit.clustering import dbscan
-from reidkit.clustering.dbscan import find_core, spread_labels
-from reidkit.clustering.sparse_rows import Rows
+from reidkit.clustering.dbscan import core_distances, find_core, measure_core, spread_labels
+from reidkit.clustering.sparse_rows import Rows, graph_rows
 from reidkit.errors import ClusteringError
+from tests.clustering.test_quality import random_graph
 
 
 def random_distances(n: int, seed: int, steps: int) -> NDArray[np.float32]:
@@ -128,3 +129,38 @@ def test_kernels_agree_with_their_python() -> None:
     assert 0 < core.sum() < 50
     np.testing.assert_array_equal(cast(Any, find_core).py_func(rows, eps, 8), core)
     np.testing.assert_array_equal(cast(Any, spread_labels).py_func(rows, eps, core), labels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 40), seed=st.integers(0, 10_000), min_samples=st.integers(1, 8), diagonal=st.booleans())
+def test_core_distances_are_the_eps_of_core_points(n: int, seed: int, min_samples: int, diagonal: bool) -> None:
+    distance, graph = random_graph(n, seed, 0.5)
+    if not diagonal:
+        row, column = graph.tocoo().coords
+        graph = csr_array((graph.data[row != column], (row[row != column], column[row != column])), (n, n))
+    expected = [1.0 if min_samples > n else np.sort(row)[min_samples - 1] for row in distance]
+    found = core_distances(graph, min_samples)
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+    _, core = dbscan(graph, eps=0.4, min_samples=min_samples)
+    np.testing.assert_array_equal(found <= np.float32(0.4), core)
+
+
+def test_compiled_and_plain_and_sorted_core_distances_agree() -> None:
+    distance, graph = random_graph(50, 1, 0.3)
+    for kernel in (measure_core, cast(Any, measure_core).py_func):
+        core = np.empty(50, np.float32)
+        kernel(graph_rows(graph), 3, core, 0, 50)
+        np.testing.assert_array_equal(core, np.sort(distance, axis=1)[:, 3])
+
+
+def test_core_distances_of_one_thread_and_many_agree() -> None:
+    _, graph = random_graph(700, 2, 0.1)
+    np.testing.assert_array_equal(core_distances(graph, 4, threads=1), core_distances(graph, 4, threads=4))
+
+
+@pytest.mark.parametrize(
+    ("shape", "min_samples", "message"), [((3, 2), 4, "is no square sparse matrix"), ((3, 3), 0, "min_samples=0")]
+)
+def test_what_has_no_core_distances_is_refused(shape: tuple[int, int], min_samples: int, message: str) -> None:
+    with pytest.raises(ClusteringError, match=message):
+        core_distances(csr_array(shape), min_samples)

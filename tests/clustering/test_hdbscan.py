@@ -13,7 +13,7 @@ from scipy.sparse import coo_array, csr_array, csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
 from reidkit.clustering import hdbscan, jaccard_graph
-from reidkit.clustering.density import measure_core
+from reidkit.clustering.dbscan import measure_core
 from reidkit.clustering.hdbscan import Edges, link, spanning_tree
 from reidkit.clustering.sparse_rows import graph_rows
 from reidkit.errors import ClusteringError

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from reidkit.clustering import jaccard_graph, libraries, nearest_neighbours
-from reidkit.clustering.candidates import search_processor
-from reidkit.clustering.libraries import SearchTask, choose_library
+from reidkit.clustering.candidates import SearchTask, search_processor
+from reidkit.clustering.libraries import choose_library
 from reidkit.clustering.parallel import Resources
 from reidkit.clustering.rounding import Half, Single
 from reidkit.distributed import ProcessGroup

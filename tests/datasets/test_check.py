@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reidkit.datasets import DatasetFacts, check_dataset, load_dataset
-from reidkit.datasets.file_checks import inspect_files
+from reidkit.datasets.check import inspect_files
 from tests.datasets.test_benchmarks import MARKET, lay, rows
 from tests.datasets.test_decoding import corrupt_images
 from tests.datasets.test_lmdb_images import ENTRIES, write

@@ -20,7 +20,7 @@ from reidkit.backbones import (
     split_domains,
 )
 from reidkit.backbones.synchronised import whole_batch_norm
-from reidkit.clustering.candidates import search_device
+from reidkit.clustering.candidates import SearchTask, search_device
 from reidkit.clustering.parallel import open_resources
 from reidkit.datasets import (
     AugmentationConfig,
@@ -166,7 +166,7 @@ def test_self_distillation() -> None:
 def test_search_of_neighbours(groups: Any) -> None:
     points = np.eye(40, D, dtype=np.float32)
     with open_resources(1, device="cuda") as resources, fake_cuda():
-        found = search_device(points, 6, resources, groups=groups)
+        found = search_device(SearchTask(points, 1, groups=groups), 6, resources)
     assert found.indices.shape == found.scores.shape == (40, 6)
 
 
