@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reidkit.cli.options import device_option
+from reidkit.cli.options import FILE, device_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,8 +35,8 @@ Files: .npy, (N, D); .npz and .safetensors with an array `features` and, if know
 .parquet with columns of these names.
 """
 )
-@click.argument("features", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file of labels; -1 is noise.")
+@click.argument("features", type=FILE)
+@click.option("-o", "--output", type=FILE, help="CSV file of labels; -1 is noise.")
 @click.option("--method", type=click.Choice(("dbscan", "hdbscan")), default="dbscan", show_default=True)
 @click.option(
     "--eps",
@@ -53,12 +53,10 @@ Files: .npy, (N, D); .npz and .safetensors with an array `features` and, if know
 @click.option("--k1", default=30, show_default=True, help="Neighbours among which reciprocal ones are sought.")
 @click.option("--k2", default=6, show_default=True, help="Neighbours of the query expansion; 1 turns it off.")
 @click.option("--suggest", is_flag=True, help="Try many eps and suggest one; --output is then optional.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), default=Path("eps.html"), show_default=True, help="Page of --suggest."
-)
-@click.option("--cameras", type=click.Path(path_type=Path), help="Cameras, one per image: .npy, .txt or .csv.")
+@click.option("--plot", type=FILE, default=Path("eps.html"), show_default=True, help="Page of --suggest.")
+@click.option("--cameras", type=FILE, help="Cameras, one per image: .npy, .txt or .csv.")
 @click.option("--camera-aware", is_flag=True, help="CA-Jaccard: neighbours by camera in place of --k1 and --k2.")
-@click.option("--identities", type=click.Path(path_type=Path), help="Identities to compare with, in the same formats.")
+@click.option("--identities", type=FILE, help="Identities to compare with, in the same formats.")
 @click.option(
     "--backend",
     type=click.Choice(("auto", "torch", "faiss", "approximate")),
@@ -114,11 +112,7 @@ def cluster(
     if output is not None:
         write_labels(output, labels, given.paths)
         quality = clustering_quality(
-            labels,
-            graph=graph.distances,
-            cameras=given.cameras,
-            identities=given.identities,
-            threads=config.threads,
+            labels, graph=graph.distances, cameras=given.cameras, identities=given.identities, threads=config.threads
         )
         _show_quality(quality, graph, "HDBSCAN" if config.method == "hdbscan" else f"DBSCAN at eps {config.eps:g}")
         click.echo(f"labels {output}")
@@ -196,10 +190,8 @@ def _show_quality(quality: "ClusteringQuality", graph: "FeatureGraph", title: st
     if quality.silhouette is not None:
         table.add_row(f"silhouette, on pairs up to {graph.max_distance:g}", _number(quality.silhouette))
     if quality.cameras is not None:
-        mix = quality.cameras
-        table.add_row(
-            "cameras per cluster", f"{_number(mix.cameras_per_cluster, 2)}, entropy {_number(mix.entropy)} of 1"
-        )
+        number, entropy = _number(quality.cameras.cameras_per_cluster, 2), _number(quality.cameras.entropy)
+        table.add_row("cameras per cluster", f"{number}, entropy {entropy} of 1")
     if quality.agreement is not None:
         images, *scores = quality.agreement
         table.add_row("images of known identity", f"{images:,}")
@@ -211,11 +203,11 @@ def _show_quality(quality: "ClusteringQuality", graph: "FeatureGraph", title: st
 
 
 def _trials_table(suggestion: "EpsSuggestion") -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(caption="score: mean silhouette over all images, noise counting as 0; the highest is suggested")
-    for column in ("eps", "clusters", "noise", "largest", "core points", "score", ""):
-        table.add_column(column, justify="right" if column else "left")
+    names = ("eps", "clusters", "noise", "largest", "core points", "score")
+    caption = "score: mean silhouette over all images, noise counting as 0; the highest is suggested"
+    table = Table(*(Column(name, justify="right") for name in names), "", caption=caption)
     for trial in suggestion.trials:
         best = trial == suggestion.best
         core = suggestion.core_share(trial.eps)
@@ -226,12 +218,9 @@ def _trials_table(suggestion: "EpsSuggestion") -> "Table":
 
 
 def _sizes_table(bins: "list[SizeBin]") -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table()
-    table.add_column("images", justify="right")
-    table.add_column("clusters", justify="right")
-    table.add_column()
+    table = Table(Column("images", justify="right"), Column("clusters", justify="right"), "")
     most = max(size.clusters for size in bins)
     for smallest, largest, clusters in bins:
         images = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"

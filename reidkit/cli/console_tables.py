@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from reidkit.datasets import CATALOG, SYNTHETIC, UNKNOWN, DatasetFacts, default_data_root, find_roots
 from reidkit.loop import Evaluation
 
 __all__ = ["camera_table", "catalog_table", "missing_sets", "scores_table", "split_table"]
-
 
 _SPLITS = ("train", "query", "gallery")
 
@@ -17,21 +16,15 @@ _SPLITS = ("train", "query", "gallery")
 def catalog_table(data_root: Path | None) -> Table:
     """Known data sets, what they hold as published, and where they were found."""
     root = data_root or default_data_root()
-    table = Table(title=f"data root {root}", caption="identities / images as published")
-    table.add_column("name", no_wrap=True)
-    table.add_column("title")
-    for split in _SPLITS:
-        table.add_column(split, no_wrap=True, justify="right")
-    table.add_column("found at", overflow="fold")
+    splits = (Column(split, no_wrap=True, justify="right") for split in _SPLITS)
+    columns = (Column("name", no_wrap=True), Column("title"), *splits, Column("found at", overflow="fold"))
+    table = Table(*columns, title=f"data root {root}", caption="identities / images as published")
     for name, config in SYNTHETIC.items():
-        title = f"generated pedestrians, {config.style}"
-        table.add_row(
-            name, title, f"{config.train_identities:,}", f"{config.test_identities:,}", "", "made on first use"
-        )
+        identities = (f"{config.train_identities:,}", f"{config.test_identities:,}", "")
+        table.add_row(name, f"generated pedestrians, {config.style}", *identities, "made on first use")
     for entry in CATALOG.values():
-        published = (
-            "{:,}\n{:,}".format(*entry.expected[split]) if split in entry.expected else "" for split in _SPLITS
-        )
+        counts = [entry.expected.get(split) for split in _SPLITS]
+        published = ("{:,}\n{:,}".format(*each) if each else "" for each in counts)
         places = (f"{place.root}{f' ({place.release})' * bool(place.release)}" for place in find_roots(entry, root))
         table.add_row(entry.name, entry.title, *published, "\n".join(places) or "not found")
     return table
@@ -61,9 +54,8 @@ def split_table(facts: DatasetFacts) -> Table:
 
 def camera_table(facts: DatasetFacts) -> Table:
     """Images of each camera in each split."""
-    table = Table(title="images of a camera, counted from 0")
-    for heading in ("camera", *(split.name for split in facts.splits)):
-        table.add_column(heading, justify="right")
+    headings = _right("camera", *(split.name for split in facts.splits))
+    table = Table(*headings, title="images of a camera, counted from 0")
     for camera in sorted({camera for split in facts.splits for camera in split.images_per_camera}):
         counts = (f"{split.images_per_camera.get(camera, 0):,}" for split in facts.splits)
         table.add_row("unknown" if camera == UNKNOWN else str(camera), *counts)
@@ -72,11 +64,13 @@ def camera_table(facts: DatasetFacts) -> Table:
 
 def scores_table(checkpoint: Path, evaluations: Sequence[Evaluation]) -> Table:
     """One row per data set and kind of ranking."""
-    table = Table("data set", title=str(checkpoint), caption="per cent")
     columns = {"mAP": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "mINP": "mINP"}
-    for heading in columns.values():
-        table.add_column(heading, justify="right")
+    table = Table("data set", *_right(*columns.values()), title=str(checkpoint), caption="per cent")
     for dataset, reranked, scores in evaluations:
         name = f"{dataset}, re-ranked" if reranked else dataset
         table.add_row(name, *(f"{scores[key]:.1f}" for key in columns))
     return table
+
+
+def _right(*headings: str) -> list[Column]:
+    return [Column(heading, justify="right") for heading in headings]

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from reidkit.cli.cache import cache
-from reidkit.cli.options import data_root_option
+from reidkit.cli.options import FILE, data_root_option
 from reidkit.errors import DataError
 
 __all__ = ["data"]
@@ -45,8 +45,8 @@ Examples:
 @data_root_option
 @click.option("--read", is_flag=True, help="Decode every image too, and name those that cannot be read.")
 @click.option("--quick", is_flag=True, help="Count names only: no sizes, no copies, no damaged files.")
-@click.option("--thumbnails", type=click.Path(path_type=Path), help="Write a contact sheet: a .png or .jpg picture.")
-@click.option("--json", "record", type=click.Path(path_type=Path), help="Write the facts to a file, for programs.")
+@click.option("--thumbnails", type=FILE, help="Write a contact sheet: a .png or .jpg picture.")
+@click.option("--json", "record", type=FILE, help="Write the facts to a file, for programs.")
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -94,7 +94,7 @@ Examples:
   reidkit data make data/winter --style winter --seed 3     another domain
 """
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FILE)
 @click.option("--train-identities", type=int, help="Identities of the training images.")
 @click.option("--test-identities", type=int, help="Identities of query and gallery.")
 @click.option("--cameras", type=int)

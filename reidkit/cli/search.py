@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reidkit.cli.extract import warn_of_unreadable
-from reidkit.cli.options import PRECISIONS, data_root_option, device_option
+from reidkit.cli.options import FILE, batch_size_option, data_root_option, model_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +30,7 @@ The probability that --calibrate adds is that of a pair of images, where same an
 beforehand; it does not depend on the size of the gallery, in which most images are of someone else.
 """
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FILE)
 @click.argument("more", nargs=-1, metavar="[IMAGE]...")
 @click.option(
     "--query",
@@ -42,14 +42,14 @@ beforehand; it does not depend on the size of the gallery, in which most images 
 )
 @click.option(
     "--gallery",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     help="Folder of images to look in, with all below it; or a saved index, searched as it is.",
 )
 @click.option(
     "--index",
     "index_folder",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Folder of the gallery's features, made, or brought up to date.  [default: in the cache]",
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Matches of each query.")
@@ -61,11 +61,10 @@ beforehand; it does not depend on the size of the gallery, in which most images 
     help="Labelled images that the probability of a match is fitted to; kept.",
 )
 @data_root_option
-@click.option("--html", "html_file", type=click.Path(path_type=Path), help="HTML file for a page of pictures.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the matches.")
-@click.option("--batch-size", type=int, help="Images in a forward pass.  [default: the checkpoint's]")
-@device_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
+@click.option("--html", "html_file", type=FILE, help="HTML file for a page of pictures.")
+@click.option("--json", "json_file", type=FILE, help="JSON file for the matches.")
+@batch_size_option
+@model_options
 def search(
     checkpoint: Path,
     more: tuple[str, ...],
@@ -79,8 +78,7 @@ def search(
     html_file: Path | None,
     json_file: Path | None,
     batch_size: int | None,
-    device: str | None,
-    precision: str,
+    **model: Any,
 ) -> None:
     """The gallery images that are most like a query, by CHECKPOINT, a run folder or a file of weights.
 
@@ -105,7 +103,7 @@ def search(
             check_writable(path)
     with Display() as display:
         # Features of queries and gallery
-        embedder = load(checkpoint, device=device or "auto", precision=precision)  # type: ignore[arg-type]  # click has checked it
+        embedder = load(checkpoint, **model)
         query_paths = find_images([*queries, *more], data_root=data_root).paths
         features = embedder.embed(query_paths, batch_size=batch_size)
         index, update = open_gallery(gallery, embedder, index_folder, batch_size=batch_size, progress=display)
@@ -136,7 +134,7 @@ def search(
 
 def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Path) -> "Table":
     """One row per match; a gallery image by its name below the gallery folder."""
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from reidkit.inference import printable
@@ -144,13 +142,9 @@ def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Pa
     matches = [match for ranked in found for match in ranked]
     calibrated = any(match.probability is not None for match in matches)
     reranked = any(match.distance is not None for match in matches)
-    table = Table()
-    table.add_column("query", overflow="fold")
-    table.add_column("rank", justify="right")
-    table.add_column("match", overflow="fold")
-    for name, shown in (("cosine", True), ("probability", calibrated), ("distance", reranked)):
-        if shown:
-            table.add_column(name, justify="right", no_wrap=True)
+    table = Table(Column("query", overflow="fold"), Column("rank", justify="right"), Column("match", overflow="fold"))
+    for name in ["cosine", *["probability"] * calibrated, *["distance"] * reranked]:
+        table.add_column(name, justify="right", no_wrap=True)
     for query, ranked in zip(queries, found, strict=True):
         for rank, match in enumerate(ranked, start=1):
             values = [f"{match.cosine:.3f}"]

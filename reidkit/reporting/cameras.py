@@ -20,8 +20,6 @@ class CameraTable(NamedTuple):
     cameras: list[str]
     rows: list[list[float]]
     """Per cent of all such pairs; row i and column j of the lower triangle, the rest is left out."""
-    most: float
-    """The largest of them."""
 
 
 def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
@@ -59,7 +57,7 @@ def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
     if len(kept) < len(names):
         summary += f" The table shows the {len(kept)} cameras with the most images, of {len(names)}."
     rows = [[float(shares[a, b]) for b in kept[: place + 1]] for place, a in enumerate(kept)]
-    return CameraTable(summary, [str(names[index]) for index in kept], rows, max(max(row) for row in rows))
+    return CameraTable(summary, [str(names[index]) for index in kept], rows)
 
 
 def _pairs(clusters: Integers, cameras: Integers, number: int) -> NDArray[np.float64]:

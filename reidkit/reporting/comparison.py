@@ -63,8 +63,6 @@ def write_comparison(run_folders: Sequence[Path], path: Path) -> Path:
 
 
 def _content(runs: list[Run], names: list[str]) -> dict[str, Any]:
-    settings = _differences([flatten(run.config) for run in runs])
-    environment = _differences([flatten(run.environment) for run in runs])
     return {
         "title": f"Comparison of {len(runs)} runs",
         "names": names,
@@ -72,8 +70,8 @@ def _content(runs: list[Run], names: list[str]) -> dict[str, Any]:
         "metrics": _final_metrics(runs),
         "curves": compared_curves({name: run.epochs for name, run in zip(names, runs, strict=True)}),
         "differences": [
-            ("Settings that differ", "settings", settings),
-            ("Environment that differs", "environment", environment),
+            ("Settings that differ", "settings", _differences([flatten(run.config) for run in runs])),
+            ("Environment that differs", "environment", _differences([flatten(run.environment) for run in runs])),
         ],
     }
 

@@ -1,45 +1,25 @@
 """Rank lists of single queries in pictures, right and wrong matches marked."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from reidkit.errors import RunError
-from reidkit.pages import Album, Thumbnail
+from reidkit.pages import Album
 
-__all__ = ["Match", "QueryList", "RankSection", "make_rank_lists"]
+__all__ = ["make_rank_lists"]
 
 _NAMES = {"best": "The best queries", "median": "The median queries", "worst": "The worst queries"}
 
 
-class Match(NamedTuple):
-    """One place of a list."""
+def make_rank_lists(folder: Path, album: Album) -> dict[str, Any] | str:
+    """Show the rank lists that a run stored; return in words why there are none.
 
-    picture: Thumbnail
-    right: bool
-    score: float
-    """Cosine similarity to the query."""
-
-
-class QueryList(NamedTuple):
-    """One query and its matches."""
-
-    query: Thumbnail
-    precision: float
-    """Average precision in per cent."""
-    matches: list[Match]
-
-
-class RankSection(NamedTuple):
-    """Rank lists by kind of query."""
-
-    summary: str
-    groups: list[tuple[str, list[QueryList]]]
-
-
-def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
-    """Show the rank lists that a run stored; return in words why there are none."""
+    Returns:
+        A `summary` of all queries, and `groups`: for each kind its name and lists, a list being a `RankList` of the run
+        with the thumbnails of its query and its matches.
+    """
     from reidkit.runs import RANKINGS, read_rankings  # loads torch
 
     try:
@@ -63,13 +43,7 @@ def make_rank_lists(folder: Path, album: Album) -> RankSection | str:
     )
 
     # Lists by kind of query
-    groups = []
-    for kind, name in _NAMES.items():
-        lists = []
-        for entry in stored.lists:
-            found = zip(entry.paths, entry.right, entry.scores, strict=True)
-            if entry.kind == kind:
-                matches = [Match(album.add(path), right, score) for path, right, score in found]
-                lists.append(QueryList(album.add(entry.path), 100 * entry.average_precision, matches))
-        groups += [(name, lists)] if lists else []
-    return RankSection(summary, groups)
+    groups: dict[str, list[Any]] = {name: [] for name in _NAMES.values()}
+    for entry in stored.lists:
+        groups[_NAMES[entry.kind]].append((entry, album.add(entry.path), album.add_all(entry.paths)))
+    return {"summary": summary, "groups": [(name, lists) for name, lists in groups.items() if lists]}
