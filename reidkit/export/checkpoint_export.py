@@ -29,14 +29,16 @@ import numpy as np
 
 from reidkit.__about__ import __version__
 from reidkit.errors import CheckpointError, ConfigError, RunError
-from reidkit.export.checks import check_model, check_output, compare_features, real_images
-from reidkit.export.formats import GRAPHS, SUFFIXES, TOLERANCE, Format
+from reidkit.export.checks import GRAPHS, SUFFIXES, Format, check_model, check_output, compare_features, real_images
 from reidkit.export.graphs import encode_onnx, encode_torchscript, open_onnx, open_torchscript
 from reidkit.export.weight_files import encode_safetensors, encode_transreid, open_safetensors, open_transreid
 from reidkit.loop import TrainedModel, load_model
 from reidkit.storage import atomic_write
 
 __all__ = ["Exported", "export_checkpoint"]
+
+TOLERANCE = 1e-4
+"""Largest difference of any number of a feature between the checkpoint and an exported file."""
 
 _VERIFIED = 16  # random images, and as many real ones at most
 

@@ -65,21 +65,12 @@ class Embedder:
         self.precision = resolve_precision(self._fabric.device.type, precision)
         place(self._fabric, self._model)
         self._model.eval()
-
-    @property
-    def image_size(self) -> tuple[int, int]:
+        self.image_size: tuple[int, int] = self._model.image_size
         """(H, W) in pixels that images are resized to."""
-        return self._model.image_size
-
-    @property
-    def feature_dim(self) -> int:
+        self.feature_dim: int = self._model.feature_dim
         """D, the numbers of a feature."""
-        return self._model.feature_dim
-
-    @property
-    def sie_cameras(self) -> int:
+        self.sie_cameras: int = self._model.sie_cameras
         """Cameras that the model has an embedding for; 0 if it ignores cameras."""
-        return self._model.sie_cameras
 
     @cached_property
     def fingerprint(self) -> str:

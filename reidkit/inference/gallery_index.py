@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,8 @@ class GalleryIndex:
 
     def __init__(self, folder: Path, embedder: Embedder, root: Path | None = None) -> None:
         self.folder, self._embedder = folder, embedder
+        self.calibration_file = folder / "calibration.json"
+        """Calibration of this checkpoint's cosines; it need not exist."""
         self._work = WorkFolder(folder, (embedder.feature_dim,), _HEADER)
         root = None if root is None else Path(os.path.abspath(root))
         if root is not None and not root.is_dir():
@@ -103,11 +106,6 @@ class GalleryIndex:
                 "folder with --index"
             )
         self._load()
-
-    @property
-    def calibration_file(self) -> Path:
-        """File of the calibration of this checkpoint's cosines, which need not exist."""
-        return self.folder / "calibration.json"
 
     def __len__(self) -> int:
         return sum(len(block.images) for block in self._blocks.values())
@@ -205,11 +203,9 @@ class GalleryIndex:
         images = {}
         for path in load_plain(self.root, self.root.name).train.paths:
             name = os.path.relpath(path, self.root)
-            try:
+            images[name] = _Image(name, 0, 0)
+            with suppress(OSError):  # a link that leads nowhere or to itself; the embedder says so
                 status = os.stat(path)
-            except OSError:  # a link that leads nowhere or to itself; the embedder says so
-                images[name] = _Image(name, 0, 0)
-            else:
                 images[name] = _Image(name, status.st_size, status.st_mtime_ns)
         return images
 
