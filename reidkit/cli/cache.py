@@ -53,7 +53,7 @@ def cache(clear: bool, keys: tuple[str, ...], older_than: float | None, keep: fl
 def _show(folder: Path) -> None:
     import datetime
 
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from reidkit.cli.console import show_table
     from reidkit.datasets import list_stores
@@ -62,15 +62,13 @@ def _show(folder: Path) -> None:
     if not stores:
         click.echo(f"no decoded images are stored in {folder}")
         return
-    table = Table(
-        "key", "images of", "images", "size", "space", "last used", "state", title=f"decoded images, {folder}"
-    )
-    table.columns[0].no_wrap = True  # a key that is broken cannot be copied
+    key = Column("key", no_wrap=True)  # broken it cannot be copied
+    names = ("images of", "images", "size", "space", "last used", "state")
+    table = Table(key, *names, title=f"decoded images, {folder}")
     for store in reversed(stores):
         used = datetime.datetime.fromtimestamp(store.last_used).strftime("%Y-%m-%d %H:%M")
         state = "in use" if store.in_use else "" if store.complete else "unfinished"
-        height, width = store.size
-        size = f"{height}x{width}" if height else ""
+        size = "{}x{}".format(*store.size) if store.size[0] else ""
         table.add_row(store.key, store.label, f"{store.images:,}", size, _gib(store.bytes), used, state)
     show_table(table)
     click.echo(f"{_gib(sum(store.bytes for store in stores))} in all")

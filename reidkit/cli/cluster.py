@@ -1,6 +1,5 @@
 """`reidkit cluster`."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +11,10 @@ import click
 from reidkit.cli.options import FILE, device_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from reidkit.clustering import ClusteringConfig, ClusteringQuality, EpsSuggestion, FeatureGraph, SizeBin
+    from reidkit.clustering import ClusteringConfig, FeatureGraph
     from reidkit.storage import FeatureFile
 
 __all__ = ["cluster"]
-
-_BAR = 30
 
 
 @click.command(
@@ -81,6 +76,8 @@ def cluster(
 
     FEATURES is a .npy, .npz, .parquet or .safetensors file, or the folder of a finished run.
     """
+    from reidkit.cli.console import show_table
+    from reidkit.cli.console_tables import quality_table, sizes_table
     from reidkit.clustering import ClusteringConfig, build_graph, cluster_graph, clustering_quality
     from reidkit.loop import resolve_device
     from reidkit.pages import check_page
@@ -114,7 +111,10 @@ def cluster(
         quality = clustering_quality(
             labels, graph=graph.distances, cameras=given.cameras, identities=given.identities, threads=config.threads
         )
-        _show_quality(quality, graph, "HDBSCAN" if config.method == "hdbscan" else f"DBSCAN at eps {config.eps:g}")
+        title = "HDBSCAN" if config.method == "hdbscan" else f"DBSCAN at eps {config.eps:g}"
+        show_table(quality_table(quality, graph.max_distance, title))
+        if len(quality.sizes.sizes):
+            show_table(sizes_table(quality.sizes.sizes))
         click.echo(f"labels {output}")
 
 
@@ -154,6 +154,7 @@ def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, n
         ClusteringError: An eps is needed, and none finds two clusters.
     """
     from reidkit.cli.console import show_table
+    from reidkit.cli.console_tables import trials_table
     from reidkit.clustering import suggest_eps
     from reidkit.errors import ClusteringError
     from reidkit.reporting import plot_suggestion
@@ -161,7 +162,7 @@ def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, n
     with _stage("suggestion"):
         suggestion = suggest_eps(graph.distances, min_samples=config.min_samples, threads=config.threads)
     plot_suggestion(suggestion, plot)
-    show_table(_trials_table(suggestion))
+    show_table(trials_table(suggestion))
     click.echo(f"plot {plot}")
     if suggestion.best is not None:
         click.echo(f"suggested: --eps {suggestion.best.eps:g}")
@@ -171,65 +172,6 @@ def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, n
             f"lower --min-samples, change --k1, or see in {plot} how near the images are to each other"
         )
     return suggestion.best and suggestion.best.eps
-
-
-def _show_quality(quality: "ClusteringQuality", graph: "FeatureGraph", title: str) -> None:
-    """Show a table of the metrics, and one of the sizes."""
-    import numpy as np
-    from rich.table import Table
-
-    from reidkit.cli.console import show_table
-    from reidkit.clustering import size_histogram
-
-    counts = quality.sizes
-    table = Table("what", "found", title=title)
-    table.add_row("clusters", f"{len(counts.sizes):,}")
-    table.add_row("noise", f"{counts.noise:,} of {counts.images:,} images ({counts.noise / counts.images:.1%})")
-    if len(counts.sizes):
-        table.add_row("images per cluster", f"median {np.median(counts.sizes):g}, largest {counts.sizes.max():,}")
-    if quality.silhouette is not None:
-        table.add_row(f"silhouette, on pairs up to {graph.max_distance:g}", _number(quality.silhouette))
-    if quality.cameras is not None:
-        number, entropy = _number(quality.cameras.cameras_per_cluster, 2), _number(quality.cameras.entropy)
-        table.add_row("cameras per cluster", f"{number}, entropy {entropy} of 1")
-    if quality.agreement is not None:
-        images, *scores = quality.agreement
-        table.add_row("images of known identity", f"{images:,}")
-        for name, score in zip(("ARI", "NMI", "purity", "pairwise precision", "pairwise recall"), scores, strict=True):
-            table.add_row(name, _number(score))
-    show_table(table)
-    if len(counts.sizes):
-        show_table(_sizes_table(size_histogram(counts.sizes)))
-
-
-def _trials_table(suggestion: "EpsSuggestion") -> "Table":
-    from rich.table import Column, Table
-
-    names = ("eps", "clusters", "noise", "largest", "core points", "score")
-    caption = "score: mean silhouette over all images, noise counting as 0; the highest is suggested"
-    table = Table(*(Column(name, justify="right") for name in names), "", caption=caption)
-    for trial in suggestion.trials:
-        best = trial == suggestion.best
-        core = suggestion.core_share(trial.eps)
-        counts = (f"{trial.clusters:,}", f"{trial.noise:.1%}", f"{trial.largest:,}", f"{core:.1%}")
-        row = (f"{trial.eps:.2f}", *counts, _number(trial.score), "suggested" if best else "")
-        table.add_row(*row, style="bold" if best else None)
-    return table
-
-
-def _sizes_table(bins: "list[SizeBin]") -> "Table":
-    from rich.table import Column, Table
-
-    table = Table(Column("images", justify="right"), Column("clusters", justify="right"), "")
-    most = max(size.clusters for size in bins)
-    for smallest, largest, clusters in bins:
-        images = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
-        table.add_row(images, f"{clusters:,}", "█" * -(-_BAR * clusters // most))
-    return table
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return "—" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 @contextmanager

@@ -1,15 +1,29 @@
 """Tables that commands print."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Column, Table
 
+from reidkit.clustering import ClusteringQuality, EpsSuggestion, size_histogram
 from reidkit.datasets import CATALOG, SYNTHETIC, UNKNOWN, DatasetFacts, default_data_root, find_roots
 from reidkit.loop import Evaluation
 
-__all__ = ["camera_table", "catalog_table", "missing_sets", "scores_table", "split_table"]
+__all__ = [
+    "camera_table",
+    "catalog_table",
+    "missing_sets",
+    "quality_table",
+    "scores_table",
+    "sizes_table",
+    "split_table",
+    "trials_table",
+]
 
+_BAR = 30
 _SPLITS = ("train", "query", "gallery")
 
 
@@ -72,5 +86,55 @@ def scores_table(checkpoint: Path, evaluations: Sequence[Evaluation]) -> Table:
     return table
 
 
+def quality_table(quality: ClusteringQuality, max_distance: float, title: str) -> Table:
+    """The metrics of a clustering; its graph holds the pairs up to `max_distance`."""
+    counts = quality.sizes
+    table = Table("what", "found", title=title)
+    table.add_row("clusters", f"{len(counts.sizes):,}")
+    table.add_row("noise", f"{counts.noise:,} of {counts.images:,} images ({counts.noise / counts.images:.1%})")
+    if len(counts.sizes):
+        table.add_row("images per cluster", f"median {np.median(counts.sizes):g}, largest {counts.sizes.max():,}")
+    if quality.silhouette is not None:
+        table.add_row(f"silhouette, on pairs up to {max_distance:g}", _number(quality.silhouette))
+    if quality.cameras is not None:
+        number, entropy = _number(quality.cameras.cameras_per_cluster, 2), _number(quality.cameras.entropy)
+        table.add_row("cameras per cluster", f"{number}, entropy {entropy} of 1")
+    if quality.agreement is not None:
+        images, *scores = quality.agreement
+        table.add_row("images of known identity", f"{images:,}")
+        for name, score in zip(("ARI", "NMI", "purity", "pairwise precision", "pairwise recall"), scores, strict=True):
+            table.add_row(name, _number(score))
+    return table
+
+
+def trials_table(suggestion: EpsSuggestion) -> Table:
+    """One row for each eps that was tried."""
+    names = ("eps", "clusters", "noise", "largest", "core points", "score")
+    caption = "score: mean silhouette over all images, noise counting as 0; the highest is suggested"
+    table = Table(*_right(*names), "", caption=caption)
+    for trial in suggestion.trials:
+        best = trial == suggestion.best
+        core = suggestion.core_share(trial.eps)
+        counts = (f"{trial.clusters:,}", f"{trial.noise:.1%}", f"{trial.largest:,}", f"{core:.1%}")
+        row = (f"{trial.eps:.2f}", *counts, _number(trial.score), "suggested" if best else "")
+        table.add_row(*row, style="bold" if best else None)
+    return table
+
+
+def sizes_table(sizes: NDArray[np.int64]) -> Table:
+    """How many clusters have how many images."""
+    bins = size_histogram(sizes)
+    table = Table(*_right("images", "clusters"), "")
+    most = max(size.clusters for size in bins)
+    for smallest, largest, clusters in bins:
+        images = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
+        table.add_row(images, f"{clusters:,}", "█" * -(-_BAR * clusters // most))
+    return table
+
+
 def _right(*headings: str) -> list[Column]:
     return [Column(heading, justify="right") for heading in headings]
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "—" if math.isnan(value) else f"{value:.{digits}f}"

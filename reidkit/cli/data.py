@@ -83,7 +83,10 @@ def check(
         write_contact_sheet(dataset, thumbnails)
         click.echo(f"contact sheet: {thumbnails}")
     if record is not None:
-        _write_json(record, facts.as_dict())
+        try:
+            record.write_text(json.dumps(facts.as_dict(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{record} cannot be written ({error.strerror}); name another file for --json") from None
     ctx.exit(1 if facts.problems else 0)
 
 
@@ -115,13 +118,6 @@ def make(folder: Path, **options: Any) -> None:
         display.begin("generate", 1)
         make_synthetic(folder, config, progress=display.advance)
     click.echo(f"{folder} is ready: reidkit usl --target {folder}")
-
-
-def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); name another file for --json") from None
 
 
 data.add_command(cache)

@@ -1,7 +1,7 @@
 """`reidkit evaluate`."""
 
+import codecs
 import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,7 @@ def evaluate(
         with atomic_write(json_file) as file:
             file.write((json.dumps(rows, indent=2) + "\n").encode())
     if csv_file is not None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
         with atomic_write(csv_file) as file:
-            file.write(text.getvalue().encode())
+            writer = csv.DictWriter(codecs.getwriter("utf-8")(file), rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)

@@ -123,9 +123,7 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
         typed = options.get(name)
         if typed is None or typed is False or typed == ():
             continue
-        *sections, last = key.split(".")
-        place = settings
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = convert(typed) if convert else typed
+        section, _, setting = key.rpartition(".")
+        place = settings.setdefault(section, {}) if section else settings
+        place[setting] = convert(typed) if convert else typed
     return settings

@@ -25,11 +25,7 @@ def is_one_picture(images: object) -> bool:
 
 
 def read_pixels(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8] | str:
-    """An image as (3, H, W) RGB bytes, resized as for training, or the reason why it cannot be read.
-
-    Args:
-        picture: The image.
-        size: (H, W) in pixels.
+    """An image as (3, H, W) RGB bytes, resized as for training, or the reason why it cannot be read; `size` is (H, W).
 
     Raises:
         DataError: An array or tensor of another shape, type or range.

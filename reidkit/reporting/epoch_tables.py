@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from reidkit.reporting.metric_charts import stages
 from reidkit.reporting.run import Epoch
 
-__all__ = ["COLUMNS", "EpochTable", "epoch_table", "flatten", "sections"]
+__all__ = ["COLUMNS", "epoch_table", "flatten", "sections"]
 
 COLUMNS = {
     "mAP": ("mAP", "{:.1f}", 1),
@@ -25,16 +25,12 @@ COLUMNS = {
 """Name in metrics.jsonl -> heading, format and factor."""
 
 
-class EpochTable(NamedTuple):
-    """The metrics of every epoch."""
+def epoch_table(epochs: Sequence[Epoch]) -> tuple[list[str], list[tuple[list[str], bool]]]:
+    """All metrics of all epochs; columns that no epoch fills are left out.
 
-    headings: list[str]
-    rows: list[tuple[list[str], bool]]
-    """Cells of each epoch, and whether it has the best mAP."""
-
-
-def epoch_table(epochs: Sequence[Epoch]) -> EpochTable:
-    """All metrics of all epochs; columns that no epoch fills are left out."""
+    Returns:
+        Headings; and for each epoch its cells, and whether it has the best mAP.
+    """
     names = [name for name in COLUMNS if any(name in epoch.metrics for epoch in epochs)]
     timed = stages(epochs)
     headings = ["epoch", "labels", *(COLUMNS[name][0] for name in names), *(f"{name} s" for name in timed)]
@@ -44,7 +40,7 @@ def epoch_table(epochs: Sequence[Epoch]) -> EpochTable:
         cells = [_cell(epoch.metrics, name, *COLUMNS[name][1:]) for name in names]
         times = [_cell(epoch.seconds, name, "{:,.1f}", 1) for name in timed]
         rows.append(([str(epoch.number), epoch.kind, *cells, *times], epoch.metrics.get("mAP") == best))
-    return EpochTable(headings, rows)
+    return headings, rows
 
 
 def sections(table: Mapping[str, Any], rest: str) -> list[tuple[str, list[tuple[str, str]]]]:
