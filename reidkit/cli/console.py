@@ -97,7 +97,17 @@ class Display(Progress):
         """One line per epoch."""
         done = record.epoch - self._first_epoch + 1
         left = (time.monotonic() - self._run_started) / done * (self._epochs - record.epoch)
-        self.say(_epoch_line(record, self._epochs, left))
+        parts = [f"epoch {record.epoch:>{len(str(self._epochs))}}/{self._epochs}"]
+        if record.epoch == 0:
+            parts.append("before training")
+        else:
+            parts.append(f"{record.labels} {record.clusters:,}  noise {record.noise:.1%}  loss {record.loss:.3f}")
+            parts.append(f"{(record.images or 0) / max(record.seconds['train'], 1e-3):,.0f} images/s")
+        if record.scores:
+            parts.append(f"mAP {record.scores['mAP']:.1f}  Rank-1 {record.scores['rank1']:.1f}")
+        if left:
+            parts.append(f"left {_clock(left)}")
+        self.say("  ".join(parts))
 
     def close_run(self, history: list[EpochRecord], folder: Path, report: Path | None, seconds: float) -> None:
         """The closing table; the report is None if it could not be written."""
@@ -151,20 +161,6 @@ class _ConsoleHandler(logging.Handler):
         text = f"warning: {record.getMessage()}" if warning else record.getMessage()
         with suppress(OSError):  # a closed terminal or a full disk of its output ends no run of days
             self._console.print(text, style="yellow" if warning else None, markup=False)
-
-
-def _epoch_line(record: EpochRecord, epochs: int, left: float) -> str:
-    parts = [f"epoch {record.epoch:>{len(str(epochs))}}/{epochs}"]
-    if record.epoch == 0:
-        parts.append("before training")
-    else:
-        parts.append(f"{record.labels} {record.clusters:,}  noise {record.noise:.1%}  loss {record.loss:.3f}")
-        parts.append(f"{(record.images or 0) / max(record.seconds['train'], 1e-3):,.0f} images/s")
-    if record.scores:
-        parts.append(f"mAP {record.scores['mAP']:.1f}  Rank-1 {record.scores['rank1']:.1f}")
-    if left:
-        parts.append(f"left {_clock(left)}")
-    return "  ".join(parts)
 
 
 def _closing_table(history: list[EpochRecord]) -> Table:

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Column, Table
+from rich.text import Text
 
 from reidkit.clustering import ClusteringQuality, EpsSuggestion, size_histogram
 from reidkit.datasets import CATALOG, SYNTHETIC, UNKNOWN, DatasetFacts, default_data_root, find_roots
+from reidkit.inference import Match, printable
 from reidkit.loop import Evaluation
 
 __all__ = [
     "camera_table",
     "catalog_table",
+    "matches_table",
     "missing_sets",
     "quality_table",
     "scores_table",
@@ -129,6 +132,25 @@ def sizes_table(sizes: NDArray[np.int64]) -> Table:
     for smallest, largest, clusters in bins:
         images = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
         table.add_row(images, f"{clusters:,}", "█" * -(-_BAR * clusters // most))
+    return table
+
+
+def matches_table(queries: Sequence[Path], found: Sequence[Sequence[Match]], root: Path) -> Table:
+    """One row per match; a gallery image by its name below the gallery folder."""
+    matches = [match for ranked in found for match in ranked]
+    calibrated = any(match.probability is not None for match in matches)
+    reranked = any(match.distance is not None for match in matches)
+    table = Table(Column("query", overflow="fold"), Column("rank", justify="right"), Column("match", overflow="fold"))
+    for name in ["cosine", *["probability"] * calibrated, *["distance"] * reranked]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for query, ranked in zip(queries, found, strict=True):
+        for rank, match in enumerate(ranked, start=1):
+            values = [f"{match.cosine:.3f}"]
+            values += [] if match.probability is None else [f"{match.probability:.1%}"]
+            values += [] if match.distance is None else [f"{match.distance:.3f}"]
+            first = Text(printable(query.name) if rank == 1 else "")
+            second = Text(printable(match.path.relative_to(root)))
+            table.add_row(first, str(rank), second, *values, end_section=rank == len(ranked))
     return table
 
 

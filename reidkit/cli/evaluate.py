@@ -53,9 +53,8 @@ def evaluate(
 
     if json_file is not None and json_file == csv_file:
         raise click.UsageError(f"--json and --csv both name {json_file}; name two files")
-    for path in (json_file, csv_file):
-        if path is not None:
-            check_writable(path)
+    for path in filter(None, (json_file, csv_file)):
+        check_writable(path)
     with Display() as display:
         trained = load_model(checkpoint)
         fabric = create_fabric(device, precision)

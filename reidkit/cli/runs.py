@@ -45,11 +45,7 @@ def run_training(
 ) -> None:
     """Resolve settings, run `train`, print the closing table and write the report.
 
-    Args:
-        mode: Name of the mode and of its command.
-        train: Trains a run of the mode.
-        options: The options typed.
-        default_target: The data set where neither a target nor a recipe was typed.
+    `default_target` is the data set where neither a target nor a recipe was typed.
     """
     start = time.monotonic()
     with _stopped_outside_of_training(), terminable():

@@ -1,18 +1,12 @@
 """`reidkit search`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from reidkit.cli.extract import warn_of_unreadable
 from reidkit.cli.options import FILE, batch_size_option, data_root_option, model_options
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from reidkit.inference import Match
 
 __all__ = ["search"]
 
@@ -85,6 +79,7 @@ def search(
     Each IMAGE is a query too. A gallery folder is embedded once: afterwards only what is new or changed in it.
     """
     from reidkit.cli.console import Display, show_table
+    from reidkit.cli.console_tables import matches_table
     from reidkit.inference import (
         calibrate,
         find_images,
@@ -98,9 +93,8 @@ def search(
     )
     from reidkit.storage import check_writable
 
-    for path in (html_file, json_file):
-        if path is not None:
-            check_writable(path)
+    for path in filter(None, (html_file, json_file)):
+        check_writable(path)
     with Display() as display:
         # Features of queries and gallery
         embedder = load(checkpoint, **model)
@@ -124,33 +118,9 @@ def search(
         # Matches
         display.begin("search", 1)
         found = search_gallery(index, features, query_paths, top=top, rerank=rerank, calibration=calibration)
-    show_table(_table(query_paths, found, index.root))
+    show_table(matches_table(query_paths, found, index.root))
     if json_file is not None:
         write_matches(json_file, query_paths, found)
     if html_file is not None:
         write_search_page(html_file, query_paths, found, gallery=gallery, checkpoint=embedder.checkpoint)
         click.echo(f"page {html_file}")
-
-
-def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Path) -> "Table":
-    """One row per match; a gallery image by its name below the gallery folder."""
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    from reidkit.inference import printable
-
-    matches = [match for ranked in found for match in ranked]
-    calibrated = any(match.probability is not None for match in matches)
-    reranked = any(match.distance is not None for match in matches)
-    table = Table(Column("query", overflow="fold"), Column("rank", justify="right"), Column("match", overflow="fold"))
-    for name in ["cosine", *["probability"] * calibrated, *["distance"] * reranked]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for query, ranked in zip(queries, found, strict=True):
-        for rank, match in enumerate(ranked, start=1):
-            values = [f"{match.cosine:.3f}"]
-            values += [] if match.probability is None else [f"{match.probability:.1%}"]
-            values += [] if match.distance is None else [f"{match.distance:.3f}"]
-            first = Text(printable(query.name) if rank == 1 else "")
-            second = Text(printable(match.path.relative_to(root)))
-            table.add_row(first, str(rank), second, *values, end_section=rank == len(ranked))
-    return table

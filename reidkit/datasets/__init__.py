@@ -27,6 +27,7 @@ from reidkit.datasets.decoding import (
     StoredImages,
     decode_images,
     iterate_images,
+    resize_image,
 )
 from reidkit.datasets.image_files import IMAGE_SUFFIXES, open_image, open_image_file, unreadable_warnings
 from reidkit.datasets.image_folder import load_plain
@@ -80,6 +81,7 @@ __all__ = [
     "open_image_file",
     "open_images",
     "prefetch",
+    "resize_image",
     "sample_batches",
     "synthetic_config",
     "unreadable_warnings",

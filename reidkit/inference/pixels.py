@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidkit.datasets import iterate_images
+from reidkit.datasets import iterate_images, resize_image
 from reidkit.errors import DataError
 
 __all__ = ["Picture", "is_one_picture", "printable", "read_pixels"]
@@ -43,10 +43,7 @@ def read_pixels(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8] | 
             "bits"
         )
     try:
-        if picture.has_transparency_data:  # becomes white, as in files
-            layer = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        resized = picture.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC)
+        resized = resize_image(picture, size[::-1])
     # Pillow reads lazily, and its decoders raise many kinds of errors on damaged files; each means the same here.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
