@@ -12,7 +12,6 @@ from reidkit.cli.options import FILE, device_option
 
 if TYPE_CHECKING:
     from reidkit.clustering import ClusteringConfig, FeatureGraph
-    from reidkit.storage import FeatureFile
 
 __all__ = ["cluster"]
 
@@ -81,8 +80,9 @@ def cluster(
     from reidkit.clustering import ClusteringConfig, build_graph, cluster_graph, clustering_quality
     from reidkit.loop import resolve_device
     from reidkit.pages import check_page
-    from reidkit.storage import check_writable, write_labels
+    from reidkit.storage import check_writable, read_features, read_integers, write_labels
 
+    # Checks before any file is read
     _check(settings, output, suggest)
     device = resolve_device(device or "auto")
     typed_eps = settings["eps"]
@@ -91,12 +91,20 @@ def cluster(
         check_writable(output)
     if suggest:
         check_page(plot)
-    given = _read(features, cameras, identities)
+
+    # Features
+    given = read_features(features)
+    if cameras is not None:
+        given = given._replace(cameras=read_integers(cameras, "cameras", len(given.features)))
+    if identities is not None:
+        given = given._replace(identities=read_integers(identities, "identities", len(given.features)))
     if camera_aware and given.cameras is None:
         raise click.UsageError(
             f"--camera-aware needs cameras, and {features} has none: name a file of them by --cameras"
         )
     click.echo(f"{features}: {given.features.shape[0]:,} images, features of {given.features.shape[1]:,} numbers")
+
+    # Graph and labels
     before = _peak_memory()
     known = given.cameras if camera_aware else None
     graph = build_graph(given.features, config, suggest=suggest, cameras=known, stage=_stage)
@@ -106,6 +114,8 @@ def cluster(
     with _stage("labels"):
         labels = cluster_graph(graph, config)
     click.echo(f"peak memory {_peak_memory()}, of which {before} before the first stage")
+
+    # Labels on the disk and their quality on the screen
     if output is not None:
         write_labels(output, labels, given.paths)
         quality = clustering_quality(
@@ -119,7 +129,7 @@ def cluster(
 
 
 def _check(settings: dict[str, Any], output: Path | None, suggest: bool) -> None:
-    """Refuse what cannot work before any file is read."""
+    """Refuse settings that cannot work."""
     from reidkit.clustering import check_count, check_distance, check_neighbourhood
 
     if output is None and not suggest:
@@ -134,17 +144,6 @@ def _check(settings: dict[str, Any], output: Path | None, suggest: bool) -> None
     check_count("min_cluster_size", settings["min_cluster_size"], least=2)
     if settings["threads"] is not None:
         check_count("threads", settings["threads"])
-
-
-def _read(features: Path, cameras: Path | None, identities: Path | None) -> "FeatureFile":
-    from reidkit.storage import read_features, read_integers
-
-    given = read_features(features)
-    if cameras is not None:
-        given = given._replace(cameras=read_integers(cameras, "cameras", len(given.features)))
-    if identities is not None:
-        given = given._replace(identities=read_integers(identities, "identities", len(given.features)))
-    return given
 
 
 def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, needed: bool) -> float | None:
