@@ -2,19 +2,28 @@
 
     python -m benchmarks.clustering [--sizes 2000 5000 12936 32621 100000] [--plain-up-to 12936] [--tiled 1000000]
                                     [--threads 2] [--device cpu] [--output FILE.json]
+    python -m benchmarks.clustering --processes 2 [--count 100000]     one process and two, of one thread each
+    python -m benchmarks.clustering --against PATH [--count 32621]     another checkout, in turns
+    python -m benchmarks.clustering --libraries [--count 12936]        our search, plain torch, faiss and scikit-learn
 
 Features are made as re-identification has them: clusters of log-normal sizes on the sphere, D = 384, a tenth of the
 images in no cluster. Every size runs in a process of its own, so that peak memory is that size's. `--plain-up-to`
 compares with NumPy and Python on N x N arrays (`plain_jaccard.py`) in the same run: it needs about 13 N^2 bytes.
 `--tiled N` repeats a block of features N / 50,000 times, apart from one another, to measure the stages after the
-neighbours alone at sizes whose search would take long.
+neighbours alone at sizes whose search would take long. `--processes` starts torchrun with gloo; `--against` runs this
+file with the package of another checkout (three times each, alternating) and prints the ratio of the medians. All
+comparisons say whether the labels (or the neighbours) are equal, and want a machine that does nothing else.
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
 import platform
+import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,6 +186,120 @@ def _alone(function: Callable[..., Figures], *arguments: Any, **settings: Any) -
         return pool.apply(function, arguments, settings)
 
 
+def time_stages(count: int, threads: int | None, device: str) -> Figures:
+    """Seconds of neighbours, graph and DBSCAN, in all processes of torchrun where it has started several."""
+    import torch.distributed as dist
+
+    from reidkit.clustering import dbscan, jaccard_graph, nearest_neighbours
+
+    group: Any = None
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("gloo")
+        group = dist.group.WORLD
+    sharing: dict[str, Any] = {"threads": threads, "group": group}
+    seconds: dict[str, float] = {}
+    for size in (5000, count):  # the first compiles
+        features = make_features(size)
+        clock = [time.perf_counter()]
+        neighbours = nearest_neighbours(features, K1, device=device, **sharing)
+        clock.append(time.perf_counter())
+        graph = jaccard_graph(features, k1=K1, k2=K2, max_distance=EPS, neighbours=neighbours, **sharing)
+        clock.append(time.perf_counter())
+        labels, _ = dbscan(graph, eps=EPS, min_samples=MIN_SAMPLES)
+        clock.append(time.perf_counter())
+        seconds = dict(zip(("neighbours", "graph", "labels"), np.diff(clock).round(3).tolist(), strict=True))
+    if group is not None:
+        dist.destroy_process_group()
+    return {"images": count, "seconds": seconds, "total": round(sum(seconds.values()), 3), "labels": _digest(labels)}
+
+
+def compare_processes(count: int, processes: int) -> Figures:
+    """One process and several, of one thread each, on this machine."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    worker = ["--worker", "--count", str(count), "--threads", "1"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    one = _worker([sys.executable, __file__, *worker], environment)
+    several = _worker([*launch, __file__, *worker], environment)
+    return {
+        "one process": one,
+        f"{processes} processes": several,
+        "times as fast": round(one["total"] / several["total"], 2),
+        "equal labels": one["labels"] == several["labels"],
+    }
+
+
+def compare_checkouts(count: int, other: Path, threads: int | None, device: str) -> Figures:
+    """This checkout and another one, in alternating processes."""
+    checkouts = {"here": Path(__file__).resolve().parents[1], "there": other.resolve()}
+    worker = [sys.executable, __file__, "--worker", "--count", str(count), "--device", device]
+    if threads is not None:
+        worker += ["--threads", str(threads)]
+    runs: dict[str, list[Figures]] = {name: [] for name in checkouts}
+    for _ in range(3):
+        for name, folder in checkouts.items():
+            runs[name].append(_worker(worker, os.environ | {"PYTHONPATH": str(folder)}))
+            print(json.dumps({name: runs[name][-1]}), flush=True)
+    here, there = (statistics.median(run["total"] for run in runs[name]) for name in checkouts)
+    digests = {run["labels"] for found in runs.values() for run in found}
+    return {"here": here, "there": there, "here / there": round(here / there, 3), "equal labels": len(digests) == 1}
+
+
+def compare_libraries(count: int, threads: int | None) -> Figures:
+    """Neighbours by this package with either library, and by the plain use of torch, faiss and scikit-learn."""
+    import torch
+    from sklearn.neighbors import NearestNeighbors
+
+    from reidkit.clustering import nearest_neighbours
+
+    features = make_features(count)
+    tensor = torch.from_numpy(features)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    searches: dict[str, Callable[[], Any]] = {
+        "reidkit": lambda: nearest_neighbours(features, K1, backend="torch", threads=threads),
+        "torch": lambda: torch.cat([(rows @ tensor.T).topk(K1).indices for rows in torch.split(tensor, 2048)]),
+        "scikit-learn": lambda: NearestNeighbors(algorithm="brute").fit(features).kneighbors(features, K1)[1],
+    }
+    try:
+        import faiss
+    except ImportError:
+        print("faiss is not installed")
+    else:
+        faiss.omp_set_num_threads(threads or faiss.omp_get_max_threads())
+        searches["reidkit with faiss"] = lambda: nearest_neighbours(features, K1, backend="faiss", threads=threads)
+
+        def flat() -> Any:
+            index = faiss.IndexFlatIP(features.shape[1])
+            index.add(features)
+            return index.search(features, K1)[1]
+
+        searches["faiss"] = flat
+    expected = np.sort(searches["reidkit"]())
+    figures: Figures = {"images": count}
+    for name, search in searches.items():
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            found = search()
+            seconds.append(time.perf_counter() - start)
+        figures[name] = {
+            "seconds": round(min(seconds), 3),
+            "equal neighbours": float(np.mean(np.sort(np.asarray(found)) == expected)),
+        }
+    return figures
+
+
+def _worker(command: list[str], environment: dict[str, str]) -> Figures:
+    """Run this file as a worker; its last line is the result."""
+    environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])} | environment
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _digest(labels: NDArray[np.int64]) -> str:
+    return hashlib.sha256(labels.tobytes()).hexdigest()[:16]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="clustering by size")
@@ -186,7 +309,36 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--processes", type=int, help="compare one process with this number of processes")
+    parser.add_argument("--against", type=Path, help="compare with the package of another checkout")
+    parser.add_argument("--libraries", action="store_true", help="compare the search with other libraries")
+    parser.add_argument("--count", type=int, help="images of a comparison")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker:
+        figures = time_stages(options.count, options.threads, options.device)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps(figures))
+        return
+    report = _compare(options) if options.processes or options.against or options.libraries else _by_size(options)
+    if options.output:
+        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _compare(options: argparse.Namespace) -> Figures:
+    """The comparison that was asked for, printed."""
+    if options.processes:
+        comparison = compare_processes(options.count or 100_000, options.processes)
+    elif options.against:
+        comparison = compare_checkouts(options.count or 32_621, options.against, options.threads, options.device)
+    else:
+        comparison = compare_libraries(options.count or 12_936, options.threads)
+    print(json.dumps(comparison, indent=1))
+    return comparison
+
+
+def _by_size(options: argparse.Namespace) -> Figures:
+    """All stages at each size, printed."""
     results = []
     for count in options.sizes:
         plain = count <= options.plain_up_to
@@ -203,8 +355,7 @@ def main() -> None:
         "results": results,
     }
     print(json.dumps(report["growth"]))
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Hostile inputs to every place that reads what others wrote: checkpoints, lists, settings, tables, features, images.
+"""Damaged inputs to every reader of files: checkpoints, lists, settings, tables, features, images, work folders.
 
     python -m benchmarks.fuzz [--inputs 100000] [--seed 0] [--readers NAME ...] [--least 1000] [--processes 2]
                               [--keep FOLDER] [--output FILE.json]
 
-Each input is a valid one that was changed: bits, lengths, types, counts, members of archives (with checksums that are
-right again), values of a checkpoint, pipes, loops and odd names in folders. It must be read or be refused by a
-`ReidkitError` within 5 s of the processor and 1 GiB, write nothing outside its folder and execute nothing. Inputs
-follow from the seed and the reader alone; those that are findings are copied to --keep. `make test` runs a few thousand
-of them. Exit code 1 if anything was found.
+Each input is a valid one with changes: bits, lengths, types, counts, members of archives (with right checksums), values
+of a checkpoint, pipes, loops and odd names in folders. It must be read or be refused by a `ReidkitError` within 5 s of
+the processor and 1 GiB, write nothing outside its folder and execute nothing. Inputs follow from the seed and the
+reader alone; those that are findings are copied to --keep. `make test` runs a few thousand of them. Exit code 1 if
+anything was found.
 
-A finding stops nothing but the process that met it. With --output, what is done is noted in FILE.json.partial: the same
+A finding stops only the process that met it. With --output, finished parts are written to FILE.json.partial: the same
 command goes on after it was stopped. `python -m benchmarks.fuzz --readers NAME --numbers FIRST LAST` repeats some.
 """
 
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 def counts(inputs: int, least: int, readers: list[str]) -> dict[str, int]:
-    """How many inputs each reader gets: at least `least`, the rest by their shares."""
+    """Number of inputs of each reader: at least `least`, the rest by their shares."""
     total = sum(READERS[reader].share for reader in readers)
     free = max(0, inputs - least * len(readers))
     return {reader: least + round(free * READERS[reader].share / total) for reader in readers}
@@ -68,8 +68,8 @@ def attempt(part: Part, seed: int, folder: Path, keep: Path | None) -> Tally:
         return Tally(0, 0, 0.0, 0.0, part.first, 0.0, 0.0, [Finding(part.reader, part.first, problem)])
 
 
-def figures(tally: Tally) -> dict[str, object]:
-    """A row of the result."""
+def row_of(tally: Tally) -> dict[str, object]:
+    """Row of the result."""
     return {
         "inputs": tally.read + tally.refused + len(tally.findings),
         "read": tally.read,
@@ -84,7 +84,7 @@ def figures(tally: Tally) -> dict[str, object]:
 
 
 def finished(notes: Path | None, seed: int) -> dict[Part, Tally]:
-    """What an earlier command with the same seed has done; a line that a kill cut is passed over."""
+    """Results of an earlier command with the same seed; a line that a kill cut is left out."""
     done: dict[Part, Tally] = {}
     lines = notes.read_text(encoding="utf-8").split("\n") if notes and notes.exists() else []
     for line in lines:
@@ -100,7 +100,7 @@ def finished(notes: Path | None, seed: int) -> dict[Part, Tally]:
 def work_through(
     parts: list[Part], seed: int, processes: int, keep: Path | None, notes: Path | None
 ) -> Iterator[tuple[Part, Tally]]:
-    """Try all parts, in several processes, and note each."""
+    """Try all parts, in several processes, and write down each."""
     context = multiprocessing.get_context("fork")
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -118,8 +118,8 @@ def work_through(
 
 
 def arguments() -> argparse.Namespace:
-    """What was typed."""
-    parser = argparse.ArgumentParser(description="hostile inputs")
+    """Options of the command line."""
+    parser = argparse.ArgumentParser(description="damaged inputs")
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--least", type=int, default=1000, help="inputs of each reader, at least")
     parser.add_argument("--seed", type=int, default=0)
@@ -132,15 +132,15 @@ def arguments() -> argparse.Namespace:
 
 
 def wanted_inputs(options: argparse.Namespace) -> dict[str, range]:
-    """Which inputs of which reader."""
+    """Numbers of the inputs of each reader."""
     if options.numbers:
         return dict.fromkeys(options.readers, range(options.numbers[0], options.numbers[1] + 1))
     return {name: range(count) for name, count in counts(options.inputs, options.least, options.readers).items()}
 
 
 def show(reader: str, tally: Tally) -> None:
-    """Print a row of the table, and what was found."""
-    row = figures(tally)
+    """Print a row of the table, and the findings."""
+    row = row_of(tally)
     print(f"{reader:<24}" + "".join(f"{row[column]!s:>10}" for column in _COLUMNS), flush=True)
     for problem, times in distinct(tally.findings).most_common(_SHOWN):
         print(f"    {times} x {problem}", flush=True)
@@ -173,7 +173,7 @@ def main() -> None:
         "inputs": sum(tally.read + tally.refused + len(tally.findings) for tally in totals.values()),
         "minutes": round((time.monotonic() - start) / 60, 1),
         "processor_minutes": round(sum(tally.seconds for tally in totals.values()) / 60, 1),
-        "readers": {reader: figures(tally) for reader, tally in totals.items()},
+        "readers": {reader: row_of(tally) for reader, tally in totals.items()},
         "findings": findings,
     }
     print(f"{report['inputs']} inputs, {report['minutes']} minutes, {len(findings)} findings")

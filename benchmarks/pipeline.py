@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel
-from reidkit.datasets import augment, decode_images, list_stores, load_dataset, normalise
+from reidkit.datasets import apply_augmentation, decode_images, draw_augmentation, list_stores, load_dataset, normalise
 from reidkit.loop import (
     ClusterStage,
     Epoch,
@@ -138,7 +138,7 @@ def training(trainer: Trainer, images: ImageSet, rounds: int) -> Any:
     stage = ChosenBatches(images=images, **cluster_fields(trainer))
     features = np.random.default_rng(0).standard_normal((count, trainer.model.feature_dim)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    trainer.set_up(stage)
+    trainer.set_up(None, stage.learning.optimizer)
     labels = stage.label(None, 1)
     criterion = stage.criterion(features, labels)
     chosen = chosen_batches(images, stage.learning)[0]
@@ -172,7 +172,8 @@ def parts(images: ImageSet, config: RunConfig, fabric: Fabric) -> dict[str, floa
 
     def augmented() -> None:
         for _ in rows:
-            augment(pixels, rng, config.augmentation, mean=config.data.mean, std=config.data.std)
+            drawn = draw_augmentation(size, SIZE, rng, config.augmentation)
+            apply_augmentation(pixels, drawn, config.augmentation, mean=config.data.mean, std=config.data.std)
 
     work: dict[str, tuple[int, Callable[[], object]]] = {
         "decode": (len(images.split), lambda: decode_images(images.split.paths, SIZE)),

@@ -161,7 +161,8 @@ def _members(node: ast.ClassDef, source: _Source) -> Iterator[str]:
             shown = _signature(method, source)
             if any("property" in ast.unparse(decorator) for decorator in method.decorator_list):
                 shown = shown.replace("() ->", ":")
-            yield f"### .{method.name} {{ data-toc-label='.{method.name}' }}\n\n{_code(shown)}\n\n{_markdown(about)}"
+            name = method.name.replace("_", "\\_")  # else Markdown takes __call__ for bold text
+            yield f"### .{name} {{ data-toc-label='.{name}' }}\n\n{_code(shown)}\n\n{_markdown(about)}"
 
 
 def _field(node: ast.AnnAssign) -> str:

@@ -161,8 +161,10 @@ def load_weights(model: nn.Module, path: str | PathLike[str], *, hw_ratio: int |
         *_differences(kept.rest, {}, ""),
     ]
     if problems:
+        more = f"; and {len(problems) - _SHOWN} more like these" if len(problems) > _SHOWN else ""
         raise CheckpointError(
-            f"{file} ({stored.layout} layout) does not fit the model: {_shorten(problems)}. {_advise(content)}"
+            f"{file} ({stored.layout} layout) does not fit the model: {'; '.join(problems[:_SHOWN])}{more}. "
+            f"{_advise(content)}"
         )
 
     # Every value is converted before the first is set: a failure leaves the model unchanged
@@ -211,20 +213,13 @@ def _drop_skipped(stored: StoredWeights, target: Container[str], takes_neck: boo
 
 def _differences(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: str) -> list[str]:
     """Describe every weight that is missing in the file, unexpected in it, or of another shape than the model's."""
+    missing = "(none: it is missing)"
+    shapes, wanted = ({name: str(tuple(tensor.shape)) for name, tensor in held.items()} for held in (source, target))
     return [
-        f"{prefix}{name} has shape {_shape(source.get(name))} in the file and {_shape(target.get(name))} in the model"
-        for name in dict.fromkeys((*target, *source))
-        if _shape(source.get(name)) != _shape(target.get(name))
+        f"{prefix}{name} has shape {shapes.get(name, missing)} in the file and {wanted.get(name, missing)} in the model"
+        for name in wanted | shapes
+        if shapes.get(name) != wanted.get(name)
     ]
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "(none: it is missing)" if tensor is None else str(tuple(tensor.shape))
-
-
-def _shorten(problems: list[str]) -> str:
-    more = len(problems) - _SHOWN
-    return "; ".join(problems[:_SHOWN]) + (f"; and {more} more like these" if more > 0 else "")
 
 
 def _advise(content: Mapping[str, object]) -> str:

@@ -20,13 +20,7 @@ class GeM(nn.Module):
 
     def __init__(self, p: float = 3.0) -> None:
         super().__init__()
-        self._initial = p
-        self.p = nn.Parameter(torch.empty(1))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Reset the exponent to its initial value."""
-        nn.init.constant_(self.p, self._initial)
+        self.p = nn.Parameter(torch.full((1,), p))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the pooled features (B, D) of maps (B, D, H, W), in float32."""

@@ -23,6 +23,9 @@ class CameraVisionTransformer(VisionTransformer):
         **arguments: Those of timm's `VisionTransformer`.
     """
 
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+
     def __init__(self, cameras: int, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.sie_cameras = cameras

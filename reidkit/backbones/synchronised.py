@@ -87,30 +87,32 @@ def _sum(value: Tensor) -> Tensor:
     return total
 
 
-class _SynchronisedNorm1d(nn.BatchNorm1d):
+class _WholeBatchNorm:
+    """Mixin that normalises training batches by the rows of all processes."""
+
+    plain_kind: Any
+
+    def forward(self: Any, features: Tensor) -> Tensor:
+        if not self.training:
+            normal: Tensor = self.plain_kind.forward(self, features)
+            return normal
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        momentum = 1 / int(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
+        statistics = self.running_mean, self.running_var
+        return whole_batch_norm(features, *statistics, self.weight, self.bias, momentum=momentum, eps=self.eps)
+
+
+class _SynchronisedNorm1d(_WholeBatchNorm, nn.BatchNorm1d):
     plain_kind = nn.BatchNorm1d
 
-    def forward(self, features: Tensor) -> Tensor:
-        return _normalise(self, features) if self.training else nn.BatchNorm1d.forward(self, features)
 
-
-class _SynchronisedNorm2d(nn.BatchNorm2d):
+class _SynchronisedNorm2d(_WholeBatchNorm, nn.BatchNorm2d):
     plain_kind = nn.BatchNorm2d
-
-    def forward(self, features: Tensor) -> Tensor:
-        return _normalise(self, features) if self.training else nn.BatchNorm2d.forward(self, features)
 
 
 class _SynchronisedDomainNorm(DomainBatchNorm):
     _by_batch = staticmethod(whole_batch_norm)  # type: ignore[assignment]
-
-
-def _normalise(norm: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor) -> Tensor:
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    momentum = 1 / int(norm.num_batches_tracked or 1) if norm.momentum is None else norm.momentum
-    statistics = norm.running_mean, norm.running_var
-    return whole_batch_norm(features, *statistics, norm.weight, norm.bias, momentum=momentum, eps=norm.eps)
 
 
 _SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {

@@ -31,7 +31,7 @@ _SPLITS = ("train", "query", "gallery")
 
 
 def catalog_table(data_root: Path | None) -> Table:
-    """Known data sets, what they hold as published, and where they were found."""
+    """Known data sets, their published counts, and their folders."""
     root = data_root or default_data_root()
     splits = (Column(split, no_wrap=True, justify="right") for split in _SPLITS)
     columns = (Column("name", no_wrap=True), Column("title"), *splits, Column("found at", overflow="fold"))

@@ -14,7 +14,7 @@ __all__ = ["data"]
 
 @click.group()
 def data() -> None:
-    """Data sets: what is supported and found, layout and counts, generated sets."""
+    """Data sets: those supported and found, layout and counts, generated sets."""
 
 
 @data.command("list")
@@ -122,20 +122,22 @@ def make(folder: Path, **options: Any) -> None:
 @data.command(
     epilog="""\b
 Examples:
-  reidkit data cache                    what is there
-  reidkit data cache --older-than 30    remove what was not used for 30 days
+  reidkit data cache                    list the stores
+  reidkit data cache --older-than 30    remove those not used for 30 days
   reidkit data cache --keep 20          ... the least recently used, until 20 GiB are left
   reidkit data cache --evict 3f2a       ... the store whose key begins so
 """
 )
 @click.option("--clear", is_flag=True, help="Remove all stores.")
 @click.option("--evict", "keys", metavar="KEY", multiple=True, help="Remove this store; repeatable.")
-@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Remove stores not used for so long.")
+@click.option(
+    "--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Remove stores not used for this time."
+)
 @click.option("--keep", metavar="GIB", type=click.FloatRange(min=0), help="Remove the least recently used beyond this.")
 def cache(clear: bool, keys: tuple[str, ...], older_than: float | None, keep: float | None) -> None:
     """List the stores of decoded images, or remove some; those in use stay.
 
-    Of several conditions all must hold. What is removed is decoded again when it is needed.
+    Of several conditions all must hold. Removed images are decoded again when they are needed.
     """
     from reidkit.datasets import cache_folder, evict, list_stores
 

@@ -20,11 +20,11 @@ _ON_GPUS = "several processes on GPUs need more:"
 
 
 class _Finding(NamedTuple):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     state: Literal["fine", "note", "problem"]
-    """A note may matter; a problem will."""
+    """A note may affect training, a problem will."""
     found: str
     remedy: str = ""
 
@@ -40,9 +40,9 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, data_root: Path | None, as_json: bool) -> None:
-    """The environment: versions, devices, precision, disks, data; what a bug report needs.
+    """Check versions, devices, precision, disks and data; a bug report needs the output.
 
-    The exit code is 1 if something is wrong that training will meet.
+    The exit code is 1 if a problem will stop training.
     """
     from reidkit.runs import environment
 
@@ -60,7 +60,10 @@ def _examine(data_root: Path | None) -> Iterator[_Finding]:
 
     yield _versions()
     yield from _devices()
-    yield _faiss()
+    if importlib.util.find_spec("faiss") is None:
+        yield _Finding("faiss", "note", "not installed", "optional: it may search faster, with the same result")
+    else:
+        yield _Finding("faiss", "fine", "installed")
     yield _disk("cache", cache_folder(), _CACHE_GIB, "set REIDKIT_CACHE to a folder on a larger disk")
     yield _disk("working folder", Path.cwd(), _WORK_GIB, "run folders are made here, or where --output says")
     yield _shared_memory(Path("/dev/shm"))
@@ -68,7 +71,7 @@ def _examine(data_root: Path | None) -> Iterator[_Finding]:
 
 
 def _versions() -> _Finding:
-    """Whether what is installed is what reidkit's metadata ask for."""
+    """Compare the installed packages with the requirements in reidkit's metadata."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -89,15 +92,17 @@ def _versions() -> _Finding:
 
 
 def _devices() -> Iterator[_Finding]:
-    """Devices, their memory, and the precision that `auto` would choose."""
+    """List devices, their memory, and the precision that `auto` chooses."""
+    import psutil
     import torch
 
     from reidkit.cpu import cpu_has_bf16
     from reidkit.loop import resolve_precision
 
-    cores = len(os.sched_getaffinity(0))
+    cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory()
     bf16 = "multiplies bf16 in hardware" if cpu_has_bf16() else "has no bf16 in hardware"
     yield _Finding("processor", "fine", f"{cores} of {os.cpu_count()} cores for this process; it {bf16}")
+    yield _Finding("memory", "fine", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available")
     if not torch.cuda.is_available():
         built = torch.version.cuda
         found = f"none ({f'PyTorch is built for CUDA {built}' if built else 'PyTorch is built without CUDA'})"
@@ -111,15 +116,9 @@ def _devices() -> Iterator[_Finding]:
     yield _Finding("precision by default", "fine", f"{resolve_precision(kind, 'auto')} on {kind}")
 
 
-def _faiss() -> _Finding:
-    if importlib.util.find_spec("faiss") is None:
-        return _Finding("faiss", "note", "not installed", "not needed: torch searches neighbours, with the same result")
-    return _Finding("faiss", "fine", "installed")
-
-
 def _disk(name: str, folder: Path, wanted: int, remedy: str) -> _Finding:
-    """Whether a folder, or the first above it that exists, can be written and has some GiB free."""
-    nearest = next(place for place in [folder, *folder.absolute().parents] if place.is_dir())
+    """Check that a folder, or its first parent that exists, can be written and has some GiB free."""
+    nearest = next(parent for parent in [folder, *folder.absolute().parents] if parent.is_dir())
     free = shutil.disk_usage(nearest).free / 2**30
     found = f"{folder}, {free:.1f} GiB free"
     if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
@@ -128,7 +127,7 @@ def _disk(name: str, folder: Path, wanted: int, remedy: str) -> _Finding:
 
 
 def _shared_memory(folder: Path) -> _Finding:
-    """What several processes on one machine exchange gradients through."""
+    """Check the memory through which processes of one machine exchange gradients."""
     if not folder.is_dir():
         return _Finding("shared memory", "note", f"there is no {folder}", f"{_ON_GPUS} set NCCL_SHM_DISABLE=1")
     size = shutil.disk_usage(folder).total / 2**30
@@ -143,7 +142,7 @@ def _data(data_root: Path | None) -> _Finding:
 
     root = data_root or default_data_root()
     if not root.is_dir():
-        remedy = "make it, or name it by --data-root or REIDKIT_DATA; data sets can be named by their paths too"
+        remedy = "make it, or name it by --data-root or REIDKIT_DATA; data sets can be given by path, too"
         return _Finding("data root", "note", f"{root} does not exist", remedy)
     names = [name for name, entry in CATALOG.items() if find_roots(entry, root)]
     if not names:

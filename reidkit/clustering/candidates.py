@@ -104,10 +104,10 @@ def search_processor(
         _leave_out(scores, group, row, column)
         products = Tile(scores.view(integers).numpy(), row, column)
         with locks[row // _TILE]:
-            offer_rows(found, products)
+            offer(found, products, True)
         if column > row:
             with locks[column // _TILE]:
-                offer_columns(found, products)
+                offer(found, products, False)
         spare.append(memory)
 
     tiles = [(row, column) for row in range(0, n, _TILE) for column in range(row, n, _TILE)]
@@ -153,48 +153,24 @@ def key_of(bits: int, sign: int) -> int:
 
 
 @kernel
-def offer_rows(found: Candidates, tile: Tile) -> None:
-    """Offer the points of the tile's rows those of its columns.
+def offer(found: Candidates, tile: Tile, to_rows: bool) -> None:
+    """Offer the points of the tile's rows those of its columns, or the other way round.
 
-    found[row + i] <- the M best of found[row + i] and { (key[i, j], column + j) }. Allocates a lane.
-    A lane is compared with the floor as a whole first, as nearly all lanes are below it. Slices of a fixed length make
-    that one vector instruction or two; what is above is gathered without branches, which could not be predicted.
+    found[row + i] <- the M best of found[row + i] and { (key[i, j], column + j) }; for columns, rows are exchanged with
+    columns. Allocates two lanes.
+    A lane is compared with the floors as a whole first, as nearly all lanes are below them. Slices of a fixed length
+    make that a few vector instructions; what is above is gathered without branches, which could not be predicted.
     """
     sign = 8 * tile.bits.itemsize - 1
     above = np.empty(_LANE, np.int32)
+    same = np.empty(_LANE, found.floor.dtype)  # the floor of the row's point, for each of its lane
     for i in range(tile.bits.shape[0]):
-        point = tile.row + i
+        row = tile.row + i
+        same[:] = found.floor[row]
         for first in range(0, tile.bits.shape[1], _LANE):
+            column = tile.column + first
             lane = tile.bits[i, first : first + _LANE]
-            floor = found.floor[point]
-            if lane.size == _LANE:
-                hit = np.uint8(0)
-                for j in range(_LANE):
-                    hit |= np.uint8(key_of(lane[j], sign) > floor)
-                if not hit:
-                    continue
-            count = 0
-            for j in range(lane.size):
-                above[count] = j
-                count += key_of(lane[j], sign) > floor
-            for j in above[:count]:
-                if key_of(lane[j], sign) > found.floor[point]:
-                    replace_smallest(found, point, key_of(lane[j], sign), tile.column + first + j)
-
-
-@kernel
-def offer_columns(found: Candidates, tile: Tile) -> None:
-    """Offer the points of the tile's columns those of its rows.
-
-    found[column + j] <- the M best of found[column + j] and { (key[i, j], row + i) }. As `offer_rows` does it; each
-    column has another floor. Allocates a lane.
-    """
-    sign = 8 * tile.bits.itemsize - 1
-    above = np.empty(_LANE, np.int32)
-    for i in range(tile.bits.shape[0]):
-        for first in range(0, tile.bits.shape[1], _LANE):
-            lane = tile.bits[i, first : first + _LANE]
-            floors = found.floor[tile.column + first : tile.column + first + _LANE]
+            floors = same if to_rows else found.floor[column : column + _LANE]
             if lane.size == _LANE:
                 hit = np.uint8(0)
                 for j in range(_LANE):
@@ -206,7 +182,12 @@ def offer_columns(found: Candidates, tile: Tile) -> None:
                 above[count] = j
                 count += key_of(lane[j], sign) > floors[j]
             for j in above[:count]:
-                replace_smallest(found, tile.column + first + j, key_of(lane[j], sign), tile.row + i)
+                key = key_of(lane[j], sign)
+                if not to_rows:
+                    replace_smallest(found, column + j, key, row)
+                elif key > found.floor[row]:
+                    replace_smallest(found, row, key, column + j)
+            same[:] = found.floor[row]
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""What may be clustered: features and parameters, checked once at the doors of the room."""
+"""Checks of features and parameters, made once by the public functions."""
 
 from numbers import Integral
 from typing import Any, NoReturn
@@ -11,7 +11,6 @@ from sklearn.utils import check_array
 from reidkit.errors import ClusteringError
 
 __all__ = [
-    "check_camera_neighbourhood",
     "check_count",
     "check_distance",
     "check_neighbourhood",
@@ -84,30 +83,19 @@ def _refuse_not_finite(features: NDArray[Any]) -> NoReturn:
     )
 
 
-def check_neighbourhood(k1: int, k2: int) -> None:
-    """Refuse k1 < 1, k2 < 1 and k2 > k1 with a ClusteringError."""
-    check_count("k1", k1)
-    check_count("k2", k2)
+def check_neighbourhood(k1: int, k2: int, *, kind: str = "", least: int = 1) -> None:
+    """Refuse k1 < 1, k2 below the least and k2 > k1 with a ClusteringError; the kind ends their names."""
+    check_count(f"k1{kind}", k1)
+    check_count(f"k2{kind}", k2, least=least)
     if k2 > k1:
         raise ClusteringError(
-            f"k2={k2} must not exceed k1={k1}: query expansion averages the first k2 of the k1 neighbours; lower k2"
+            f"k2{kind}={k2} must not exceed k1{kind}={k1}: query expansion averages the first k2{kind} of the "
+            f"k1{kind} neighbours; lower k2{kind}"
         )
 
 
-def check_camera_neighbourhood(k1_intra: int, k1_inter: int, k2_intra: int, k2_inter: int) -> None:
-    """Refuse counts below 1 (k2_inter: below 0) and a k2 above the k1 of its kind with a ClusteringError."""
-    for kind, k1, k2, least in (("intra", k1_intra, k2_intra, 1), ("inter", k1_inter, k2_inter, 0)):
-        check_count(f"k1_{kind}", k1)
-        check_count(f"k2_{kind}", k2, least=least)
-        if k2 > k1:
-            raise ClusteringError(
-                f"k2_{kind}={k2} must not exceed k1_{kind}={k1}: query expansion averages the first of the neighbours; "
-                f"lower k2_{kind}"
-            )
-
-
 def check_count(name: str, value: int, *, least: int = 1) -> None:
-    """Refuse whatever is not an integer of at least 1 (or another least) with a ClusteringError."""
+    """Refuse all but integers of at least 1 (or another least) with a ClusteringError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ClusteringError(f"{name}={value!r} must be an integer of at least {least}")
 

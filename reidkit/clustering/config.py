@@ -14,7 +14,7 @@ class ClusteringConfig(Settings):
     """How features become pseudo-labels; `create_clusterer` builds the estimator, whose parameters have these names."""
 
     method: Literal["dbscan", "hdbscan"] = "dbscan"
-    """What clusters the Jaccard distances. dbscan: one density, eps, for all clusters; hdbscan: a density for each."""
+    """Method that clusters the Jaccard distances. dbscan: one density, eps, for all; hdbscan: one for each cluster."""
 
     eps: float = 0.6
     """Largest Jaccard distance of neighbours, in (0, 1): 0.6 for Market-1501, 0.7 for MSMT17. Higher merges more.
@@ -35,7 +35,7 @@ class ClusteringConfig(Settings):
 
     backend: Literal["auto", "torch", "faiss", "approximate"] = "auto"
     """Library that searches the nearest neighbours; the result is the same. auto: the fastest exact one. approximate:
-    faiss' inverted lists, which miss some neighbours and say how many."""
+    faiss' inverted lists, which miss some neighbours; their share is logged."""
 
     device: str = ""
     """Device that searches the nearest neighbours, as torch names it ("cpu", "cuda", "cuda:1"); empty: the run's. The

@@ -1,4 +1,4 @@
-"""How near its nearest images are to each image: what DBSCAN and HDBSCAN call density."""
+"""Density around each image, as DBSCAN and HDBSCAN measure it: the distance to one of its nearest images."""
 
 from functools import partial
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.clustering.checks import check_count
-from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.parallel import kernel, map_rows, open_resources
 from reidkit.clustering.sparse_rows import Rows, graph_rows
 
 __all__ = ["core_distances", "measure_core"]
@@ -34,8 +34,8 @@ def core_distances(graph: Any, min_samples: int, *, threads: int | None = None) 
     rows = graph_rows(graph, largest=1)
     distances = np.zeros(len(rows.indptr) - 1, np.float32)
     if min_samples > 1:
-        with worker_pool(threads) as pool:
-            map_rows(pool, partial(measure_core, rows, min_samples - 1, distances), len(distances))
+        with open_resources(threads) as resources:
+            map_rows(resources.pool, partial(measure_core, rows, min_samples - 1, distances), len(distances))
     return distances
 
 

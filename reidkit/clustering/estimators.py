@@ -1,5 +1,6 @@
 """Pseudo-labels as scikit-learn estimators."""
 
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -17,176 +18,124 @@ from reidkit.clustering.jaccard import jaccard_graph
 __all__ = ["JaccardDBSCAN", "JaccardHDBSCAN", "create_clusterer"]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class _JaccardEstimator(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Base of the estimators: clusters the Jaccard graph of the features."""
+    """Base of the estimators: clusters the Jaccard graph of the features. Its parameters are those of all."""
 
-    labels_: NDArray[np.int64]
-    graph_: "csr_array[np.float32, tuple[int, int]]"
-    n_features_in_: int
+    k1: int = 30
+    """Nearest neighbours, the point itself included, among which reciprocal ones are sought."""
+    k2: int = 6
+    """Nearest neighbours of the query expansion, at most k1; 1 turns it off."""
+    backend: str = "auto"
+    """See `nearest_neighbours`: "auto", "torch" and "faiss" find the same, "approximate" most of it."""
+    device: str = "cpu"
+    """torch's name of the device that searches the neighbours."""
+    threads: int | None = None
+    """Threads; None takes every core. The result is the same."""
+    group: Any = None
+    """`torch.distributed` process group that shares the work on the graph, see `jaccard_graph`: every process of it
+    fits the same features and gets the labels of one process. None: this process computes all."""
 
-    k1: int
-    k2: int
-    backend: str
-    device: str
-    threads: int | None
-    group: Any
+    labels_: NDArray[np.int64] = field(init=False)
+    """(N,) cluster of each feature, -1 is noise."""
+    graph_: "csr_array[np.float32, tuple[int, int]]" = field(init=False)
+    """(N, N) Jaccard distances up to the bound of the estimator, as `jaccard_graph` returns them."""
+    n_features_in_: int = field(init=False)
+    """D. (`feature_names_in_`, (D,), has the names of the features where X has string column names.)"""
 
-    def _connect(self, X: Any, max_distance: float) -> None:  # noqa: N803
-        """Set `graph_` to the Jaccard graph of the features, and the attributes that scikit-learn asks for."""
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Cluster features.
+
+        Args:
+            X: (N, D) features of anything; they are L2-normalised here.
+            y: Ignored; scikit-learn's convention.
+
+        Raises:
+            ClusteringError: Features or parameters that cannot be clustered.
+        """
+        bound = self._check()
         self.graph_ = jaccard_graph(
             X,
             k1=self.k1,
             k2=self.k2,
-            max_distance=max_distance,
+            max_distance=bound,
             backend=self.backend,
             device=self.device,
             threads=self.threads,
             group=self.group,
         )
         validate_data(self, X, skip_check_array=True)
+        self._cluster()
+        return self
+
+    def _check(self) -> float:
+        """Check the parameters of the estimator; return the bound on the distances of the graph."""
+        raise NotImplementedError
+
+    def _cluster(self) -> None:
+        """Set the labels from the graph."""
+        raise NotImplementedError
 
 
+@dataclass(eq=False, repr=False)
 class JaccardDBSCAN(_JaccardEstimator):
     """DBSCAN on the k-reciprocal Jaccard distance: the pseudo-labels of unsupervised re-identification.
 
     Labels are those of `sklearn.cluster.DBSCAN` on the dense distance matrix, numbering and border points included,
     at a memory of O(N). Source: Cluster Contrast (arXiv 2103.11568, section 3); Zhong et al., CVPR 2017.
-
-    Args:
-        eps: Largest Jaccard distance of neighbours, in (0, 1), compared in float32.
-        min_samples: Points within eps, the point itself included, that make a core point.
-        k1: Nearest neighbours, the point itself included, among which reciprocal ones are sought.
-        k2: Nearest neighbours of the query expansion, at most k1; 1 turns it off.
-        backend: See `nearest_neighbours`: "auto", "torch" and "faiss" find the same, "approximate" most of it.
-        device: torch's name of the device that searches the neighbours.
-        threads: Threads; None takes every core. The result is the same.
-        group: `torch.distributed` process group that shares the work on the graph, see `jaccard_graph`: every process
-            of it fits the same features and gets the labels of one process. None: this process computes all.
-
-    Attributes:
-        labels_: (N,) int64 cluster of each feature, -1 is noise.
-        core_sample_indices_: Indices of the core points, rising.
-        graph_: (N, N) Jaccard distances up to eps, as `jaccard_graph` returns them.
-        n_features_in_: D.
-        feature_names_in_: (D,) names of the features, where X has string column names.
     """
 
-    core_sample_indices_: NDArray[np.int64]
+    eps: float = 0.6
+    """Largest Jaccard distance of neighbours, in (0, 1), compared in float32."""
+    _: KW_ONLY
+    min_samples: int = 4
+    """Points within eps, the point itself included, that make a core point."""
 
-    def __init__(
-        self,
-        eps: float = 0.6,
-        *,
-        min_samples: int = 4,
-        k1: int = 30,
-        k2: int = 6,
-        backend: str = "auto",
-        device: str = "cpu",
-        threads: int | None = None,
-        group: Any = None,
-    ) -> None:
-        self.eps = eps
-        self.min_samples = min_samples
-        self.k1 = k1
-        self.k2 = k2
-        self.backend = backend
-        self.device = device
-        self.threads = threads
-        self.group = group
+    core_sample_indices_: NDArray[np.int64] = field(init=False)
+    """Indices of the core points, rising."""
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
-        """Cluster features.
-
-        Args:
-            X: (N, D) features of anything; they are L2-normalised here.
-            y: Ignored; scikit-learn's convention.
-
-        Raises:
-            ClusteringError: Features or parameters that cannot be clustered.
-        """
-        check_distance("eps", self.eps)
+    def _check(self) -> float:
         check_count("min_samples", self.min_samples)
-        self._connect(X, self.eps)
+        check_distance("eps", self.eps)
+        return self.eps
+
+    def _cluster(self) -> None:
         self.labels_, core = dbscan(self.graph_, eps=self.eps, min_samples=self.min_samples)
         self.core_sample_indices_ = np.flatnonzero(core)
-        return self
 
 
+@dataclass(eq=False, repr=False)
 class JaccardHDBSCAN(_JaccardEstimator):
     """HDBSCAN on the k-reciprocal Jaccard distance: clusters of different densities, without an eps to choose.
 
-    Labels and strengths are those that `reidkit.clustering.hdbscan` returns, at a memory of O(N). Source: Campello et
-    al. (TKDD 2015); Zhong et al., CVPR 2017.
-
-    Args:
-        min_cluster_size: Fewest points of a cluster, at least 2.
-        min_samples: The distance to the min_samples-th nearest other point says how dense it is around a point.
-            (`JaccardDBSCAN` counts the point itself too.)
-        max_distance: Bound on the distances kept, in (0, 1); larger ones count as 1. Towards 1 nearly everything is
-            related to everything: on 12,000 features the pairs up to 0.95 gave the clusters of all pairs below 1 from a
-            sixtieth of them. A bound below 0.9 loses sparse clusters.
-        k1: Nearest neighbours, the point itself included, among which reciprocal ones are sought.
-        k2: Nearest neighbours of the query expansion, at most k1; 1 turns it off.
-        backend: See `nearest_neighbours`: "auto", "torch" and "faiss" find the same, "approximate" most of it.
-        device: torch's name of the device that searches the neighbours.
-        threads: Threads; None takes every core. The result is the same.
-        group: `torch.distributed` process group that shares the work on the graph, see `jaccard_graph`: every process
-            of it fits the same features and gets the labels of one process. None: this process computes all.
-
-    Attributes:
-        labels_: (N,) int64 cluster of each feature, numbered by their first feature, -1 is noise.
-        probabilities_: (N,) strength of the membership in [0, 1], 0 for noise.
-        graph_: (N, N) Jaccard distances up to max_distance, as `jaccard_graph` returns them.
-        n_features_in_: D.
-        feature_names_in_: (D,) names of the features, where X has string column names.
+    Labels (numbered by their first feature) and strengths are those that `reidkit.clustering.hdbscan` returns, at a
+    memory of O(N). Source: Campello et al. (TKDD 2015); Zhong et al., CVPR 2017.
     """
 
-    probabilities_: NDArray[np.float64]
+    min_cluster_size: int = 4
+    """Fewest points of a cluster, at least 2."""
+    _: KW_ONLY
+    min_samples: int = 4
+    """The distance to the min_samples-th nearest other point says how dense it is around a point. (`JaccardDBSCAN`
+    counts the point itself too.)"""
+    max_distance: float = 0.95
+    """Bound on the distances kept, in (0, 1); larger ones count as 1. Towards 1 nearly everything is related to
+    everything: on 12,000 features the pairs up to 0.95 gave the clusters of all pairs below 1 from a sixtieth of them.
+    A bound below 0.9 loses sparse clusters."""
 
-    def __init__(  # noqa: PLR0913
-        self,
-        min_cluster_size: int = 4,
-        *,
-        min_samples: int = 4,
-        max_distance: float = 0.95,
-        k1: int = 30,
-        k2: int = 6,
-        backend: str = "auto",
-        device: str = "cpu",
-        threads: int | None = None,
-        group: Any = None,
-    ) -> None:
-        self.min_cluster_size = min_cluster_size
-        self.min_samples = min_samples
-        self.max_distance = max_distance
-        self.k1 = k1
-        self.k2 = k2
-        self.backend = backend
-        self.device = device
-        self.threads = threads
-        self.group = group
+    probabilities_: NDArray[np.float64] = field(init=False)
+    """(N,) strength of the membership in [0, 1], 0 for noise."""
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
-        """Cluster features.
-
-        Args:
-            X: (N, D) features of anything; they are L2-normalised here.
-            y: Ignored; scikit-learn's convention.
-
-        Raises:
-            ClusteringError: Features or parameters that cannot be clustered.
-        """
+    def _check(self) -> float:
         check_count("min_cluster_size", self.min_cluster_size, least=2)
         check_count("min_samples", self.min_samples)
         check_distance("max_distance", self.max_distance)
-        self._connect(X, self.max_distance)
+        return self.max_distance
+
+    def _cluster(self) -> None:
         self.labels_, self.probabilities_ = hdbscan(
-            self.graph_,
-            min_cluster_size=self.min_cluster_size,
-            min_samples=self.min_samples,
-            threads=self.threads,
+            self.graph_, min_cluster_size=self.min_cluster_size, min_samples=self.min_samples, threads=self.threads
         )
-        return self
 
 
 def create_clusterer(

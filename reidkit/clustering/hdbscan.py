@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from reidkit.clustering.checks import check_count
 from reidkit.clustering.density import measure_core
-from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.parallel import kernel, map_rows, open_resources
 from reidkit.clustering.sparse_rows import Rows, graph_rows
 
 __all__ = ["hdbscan"]
@@ -74,9 +74,9 @@ def hdbscan(
     n = len(rows.indptr) - 1
     if n < 2:
         return np.full(n, -1, np.int64), np.zeros(n)
-    with worker_pool(threads) as pool:
+    with open_resources(threads) as resources:
         core = np.empty(n, np.float32)
-        map_rows(pool, partial(measure_core, rows, min(min_samples, n - 1), core), n)
+        map_rows(resources.pool, partial(measure_core, rows, min(min_samples, n - 1), core), n)
     return _select(link(spanning_tree(rows, core)), min_cluster_size)
 
 

@@ -16,7 +16,6 @@ from scipy.sparse import csr_array
 from reidkit.clustering.cameras import camera_groups, camera_neighbours
 from reidkit.clustering.capacity import clustering_bytes, refuse_beyond_memory
 from reidkit.clustering.checks import (
-    check_camera_neighbourhood,
     check_distance,
     check_neighbourhood,
     real_rows,
@@ -57,7 +56,7 @@ def jaccard_graph(  # noqa: PLR0913
     to even and R_k(i) the k nearest neighbours of i, i itself being the first:
 
     1. S_k(i) = { j in R_k(i) : i in R_k(j) }.
-    2. E(i) = S_k1(i), and S_h(j) for every j in S_k1(i) of whose S_h(j) more than 2/3 lies in S_k1(i).
+    2. E(i) = S_k1(i), and S_h(j) for every j in S_k1(i) of whose S_h(j) more than 2/3 is in S_k1(i).
     3. V_ij = softmax over j in E(i) of -(2 - 2 x_i . x_j); zero elsewhere.
     4. V_i <- mean of V_j over the first k2 entries of R_k1(i).
     5. s_ij = sum over l of min(V_il, V_jl); d_ij = max(0, 1 - s_ij / (2 - s_ij)).
@@ -103,7 +102,8 @@ def jaccard_graph(  # noqa: PLR0913
             search, and again before the pairs are collected), or a group whose processes do not agree.
     """
     check_neighbourhood(k1, k2)
-    check_camera_neighbourhood(k1_intra, k1_inter, k2_intra, k2_inter)
+    check_neighbourhood(k1_intra, k2_intra, kind="_intra")
+    check_neighbourhood(k1_inter, k2_inter, kind="_inter", least=0)
     bound = check_distance("max_distance", max_distance, zero=True)
     processes = ProcessGroup.of(group)
     dense = real_rows(X)

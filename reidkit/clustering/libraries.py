@@ -7,6 +7,7 @@ choice changes the time and never the result.
 import logging
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -54,14 +55,10 @@ class SearchTask(NamedTuple):
         """(Q, D) the queries."""
         return self.points if self.queries is None else self.queries
 
-    def sample(self) -> "SearchTask":
-        """A search of the same kind among some of the points."""
-        points, queries = (
-            None if rows is None else np.ascontiguousarray(rows[:: -(-len(rows) // _POINTS)])
-            for rows in (self.points, self.queries)
-        )
-        assert points is not None
-        return SearchTask(points, min(self.k, len(points)), queries)
+    def sample(self, size: int) -> "SearchTask":
+        """A search of the same kind among `size` points at most, for as many queries; groups are left out."""
+        points, asked = (np.ascontiguousarray(rows[:: -(-len(rows) // size)]) for rows in (self.points, self.asked))
+        return SearchTask(points, min(self.k, len(points)), None if self.queries is None else asked)
 
 
 def check_backend(resources: Resources, groups: NDArray[np.int32] | None) -> None:
@@ -125,7 +122,7 @@ def _fastest_library(task: SearchTask, resources: Resources, half: Half | None) 
         return "torch", "no faiss for this device is installed"
     key = (resources.device, half is not None, task.queries is None, task.points.shape[1].bit_length())
     if key not in _fastest:
-        _fastest[key] = _try_libraries(task.sample(), resources, half)
+        _fastest[key] = _try_libraries(task.sample(_POINTS), resources, half)
     return _fastest[key]
 
 
@@ -155,8 +152,7 @@ def _try_libraries(task: SearchTask, resources: Resources, half: Half | None) ->
 
 def _seconds(search: Callable[[SearchTask], Candidates], task: SearchTask) -> float:
     """Seconds of the faster of two searches, after one of a few points that compiles and loads what they need."""
-    few = slice(0, _WARM_UP)
-    search(task._replace(points=task.points[few], queries=None if task.queries is None else task.queries[few]))
+    search(task.sample(_WARM_UP))
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
@@ -167,10 +163,5 @@ def _seconds(search: Callable[[SearchTask], Candidates], task: SearchTask) -> fl
 
 def _version(library: str) -> str:
     """Name and version of a library, for the log."""
-    if library == "torch":
-        import torch
-
-        return f"torch {torch.__version__}"
-    import faiss
-
-    return f"faiss {faiss.__version__}" + (", inverted lists," if library == "approximate" else "")
+    name = "torch" if library == "torch" else "faiss"
+    return f"{name} {import_module(name).__version__}" + (", inverted lists," if library == "approximate" else "")

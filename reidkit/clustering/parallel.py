@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 
 from reidkit.clustering.checks import check_count
 from reidkit.distributed import ALONE, ProcessGroup
 
-__all__ = ["Resources", "kernel", "map_rows", "open_resources", "worker_pool"]
+__all__ = ["Resources", "kernel", "map_rows", "open_resources"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
@@ -48,25 +48,6 @@ def kernel(function: Function) -> Function:
     return compiled
 
 
-def worker_pool(threads: int | None) -> ThreadPoolExecutor:
-    """Threads to run kernels on.
-
-    Args:
-        threads: How many; None takes every core this process may use (numba's count: `NUMBA_NUM_THREADS` lowers it).
-
-    Raises:
-        ClusteringError: `threads` is not an integer of at least 1.
-    """
-    return ThreadPoolExecutor(_count(threads), thread_name_prefix="reidkit-clustering")
-
-
-def _count(threads: int | None) -> int:
-    if threads is not None:
-        check_count("threads", threads)
-    config: Any = numba.config
-    return threads or int(config.NUMBA_NUM_THREADS)
-
-
 @contextmanager
 def open_resources(
     threads: int | None, processes: ProcessGroup = ALONE, *, backend: str = "auto", device: str = "cpu"
@@ -74,7 +55,8 @@ def open_resources(
     """Start the threads of a computation; those of the processes of one machine share its cores.
 
     Args:
-        threads: Threads of each process; None: the cores of the machine, divided by its processes.
+        threads: Threads of each process; None: the cores of the machine (numba's count: `NUMBA_NUM_THREADS` lowers
+            it), divided by its processes.
         processes: Processes that share the computation; all of them must call.
         backend: See `nearest_neighbours`.
         device: See `nearest_neighbours`.
@@ -82,12 +64,12 @@ def open_resources(
     Raises:
         ClusteringError: `threads` is not an integer of at least 1.
     """
-    count = _count(threads)
-    here = platform.node()
     if threads is None:
-        count = max(1, count // processes.gather_values(here).count(here))
-    with worker_pool(count) as pool:
-        yield Resources(pool, count, processes, backend, device)
+        cores, here = int(cast(Any, numba.config).NUMBA_NUM_THREADS), platform.node()
+        threads = max(1, cores // processes.gather_values(here).count(here))
+    check_count("threads", threads)
+    with ThreadPoolExecutor(threads, thread_name_prefix="reidkit-clustering") as pool:
+        yield Resources(pool, threads, processes, backend, device)
 
 
 def map_rows(

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
+from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 
-from reidkit.clustering.parallel import kernel, map_rows, worker_pool
+from reidkit.clustering.parallel import kernel, map_rows, open_resources
 from reidkit.clustering.sparse_rows import Rows, graph_rows
 from reidkit.errors import ClusteringError
 
@@ -55,7 +55,7 @@ class SizeBin(NamedTuple):
     largest: int
     """Most images of a cluster in this bin."""
     clusters: int
-    """How many clusters are of such a size."""
+    """Number of clusters of these sizes."""
 
 
 class CameraMix(NamedTuple):
@@ -163,8 +163,8 @@ def silhouette(graph: Any, labels: ArrayLike, *, threads: int | None = None) -> 
     dense[clustered] = inverse
     values = np.zeros(len(given))
     fill = partial(fill_silhouettes, rows, _Partition(dense, sizes.astype(np.int64)), values)
-    with worker_pool(threads) as pool:
-        map_rows(pool, fill, len(given))
+    with open_resources(threads) as resources:
+        map_rows(resources.pool, fill, len(given))
     return float(values[clustered].mean())
 
 
@@ -263,16 +263,15 @@ def identity_agreement(labels: ArrayLike, identities: ArrayLike) -> Agreement:
     clustered = clusters >= 0
     alone = clusters.max() + 1 + np.arange(len(clusters))
     pieces = np.where(clustered, clusters, alone)
-    table = _contingency(truth, pieces)
-    together, predicted, actual = (_pairs(counts) for counts in (table.data, table.sum(axis=0), table.sum(axis=1)))
+    (_, false_pairs), (missed_pairs, true_pairs) = pair_confusion_matrix(truth, pieces).tolist()
     pure = _contingency(truth[clustered], clusters[clustered]).max(axis=0).sum() if clustered.any() else 0
     return Agreement(
         images=len(truth),
         ari=float(adjusted_rand_score(truth, pieces)),
         nmi=float(normalized_mutual_info_score(truth, pieces)),
         purity=_share(int(pure), int(clustered.sum())),
-        precision=_share(together, predicted),
-        recall=_share(together, actual),
+        precision=_share(true_pairs, true_pairs + false_pairs),
+        recall=_share(true_pairs, true_pairs + missed_pairs),
     )
 
 
@@ -357,10 +356,6 @@ def _integers(name: str, values: ArrayLike, length: int | None = None) -> Intege
 def _contingency(first: Integers, second: Integers) -> "csr_array[np.int64, tuple[int, int]]":
     """How often each value of the first meets each value of the second, sparse."""
     return csr_array(contingency_matrix(first, second, sparse=True, dtype=np.int64))
-
-
-def _pairs(counts: Integers) -> int:
-    return int((counts * (counts - 1) // 2).sum())
 
 
 def _share(part: int, whole: int) -> float:

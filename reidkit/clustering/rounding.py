@@ -1,4 +1,4 @@
-"""How far rounded inner products of unit vectors may lie from the true ones: what a search could have missed."""
+"""Bounds on the rounding of inner products of unit vectors, and so on the neighbours that a search can have missed."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -19,10 +19,10 @@ class Single:
     """Products and sums in float32."""
 
     error: float
-    """Largest distance of a rounded inner product from the true one, whatever the order of the sum."""
+    """Largest distance of a rounded inner product from the true one, in any order of the sum."""
 
     margin: ClassVar[int] = 16
-    """Candidates to keep beyond the neighbours asked for, so that few searches are left in doubt."""
+    """Candidates to keep beyond the neighbours asked for, so that few rows must be searched again."""
 
     @classmethod
     def of(cls, dimension: int) -> Self:
@@ -66,7 +66,7 @@ class Half:
 def try_half(points: NDArray[np.float32], k: int, groups: NDArray[np.int32] | None) -> Half | None:
     """Bounds of bfloat16 products if they are the fastest way to the k nearest neighbours, tried on a sample of points.
 
-    They are where the processor multiplies bfloat16 and similarities differ enough to tell most neighbours from the
+    They are where the processor multiplies bfloat16 and similarities differ enough to separate most neighbours from the
     rest. (Those of a collapsed network do not.) That products keep within the bounds is seen on the same sample.
 
     Args:
@@ -92,5 +92,5 @@ def try_half(points: NDArray[np.float32], k: int, groups: NDArray[np.int32] | No
         exact[groups[sample, None] == groups] = -np.inf
     places = (n - k - Half.margin, n - k)
     floor, last = np.partition(exact, places, axis=1)[:, places].T
-    doubtful = last <= rounding.ceiling(floor, sample)
-    return rounding if doubtful.mean() <= 0.25 else None
+    uncertain = last <= rounding.ceiling(floor, sample)
+    return rounding if uncertain.mean() <= 0.25 else None

@@ -96,24 +96,11 @@ def reserve(rows: Rows, used: int, more: int) -> Rows:
     return Rows(rows.indptr, indices, weights)
 
 
-@kernel
 def transpose(rows: Rows) -> Rows:
-    """The columns of a square matrix of sparse rows, each sorted by row. Allocates the columns."""
-    n = rows.indptr.size - 1
-    size = rows.indptr[n]
-    columns = Rows(np.zeros(n + 1, np.int64), np.empty(size, np.int32), np.empty(size, np.float32))
-    for index in rows.indices[:size]:
-        columns.indptr[index + 1] += 1
-    for column in range(n):
-        columns.indptr[column + 1] += columns.indptr[column]
-    place = columns.indptr[:-1].copy()
-    for i in range(n):
-        for p in range(rows.indptr[i], rows.indptr[i + 1]):
-            column = rows.indices[p]
-            columns.indices[place[column]] = i
-            columns.weights[place[column]] = rows.weights[p]
-            place[column] += 1
-    return columns
+    """The columns of a square matrix of sparse rows, each sorted by row."""
+    n, used = len(rows.indptr) - 1, rows.indptr[-1]
+    columns = csr_array((rows.weights[:used], rows.indices[:used], rows.indptr), shape=(n, n)).tocsc()
+    return Rows(columns.indptr.astype(np.int64), columns.indices.astype(np.int32, copy=False), columns.data)
 
 
 @kernel

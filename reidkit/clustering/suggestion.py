@@ -1,4 +1,4 @@
-"""Which eps to cluster with: DBSCAN at many eps on one graph, and what each of them finds."""
+"""Suggestion of an eps: DBSCAN at many eps on one graph, and the score of each."""
 
 import math
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ EPS_TRIALS = tuple(step / 20 for step in range(2, 18))
 
 
 class EpsTrial(NamedTuple):
-    """What DBSCAN finds at one eps."""
+    """Result of DBSCAN at one eps."""
 
     eps: float
     clusters: int
@@ -30,7 +30,7 @@ class EpsTrial(NamedTuple):
 
 
 class EpsSuggestion(NamedTuple):
-    """Which eps to take, and why."""
+    """The eps to take, and the reasons for it."""
 
     best: EpsTrial | None
     """The trial of the highest score; None where no trial has two clusters."""

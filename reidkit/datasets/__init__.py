@@ -1,12 +1,11 @@
 """Benchmark and custom image sets, synthetic persons, batches and augmentation."""
 
-from reidkit.datasets.augmentation import apply_augmentation, augment, draw_augmentation, normalise
+from reidkit.datasets.augmentation import apply_augmentation, draw_augmentation, normalise
 from reidkit.datasets.benchmarks import CATALOG
 from reidkit.datasets.catalog import (
     SYNTHETIC,
     cache_folder,
     default_data_root,
-    find_root,
     find_roots,
     load_dataset,
     synthetic_config,
@@ -20,7 +19,7 @@ from reidkit.datasets.contact_sheet import (
     draw_contact_sheet,
     write_contact_sheet,
 )
-from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops, multi_crop
+from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops
 from reidkit.datasets.decoding import (
     DecodedImages,
     Pixels,
@@ -29,12 +28,12 @@ from reidkit.datasets.decoding import (
     iterate_images,
     resize_image,
 )
-from reidkit.datasets.image_files import IMAGE_SUFFIXES, open_image, open_image_file, unreadable_warnings
+from reidkit.datasets.image_files import IMAGE_SUFFIXES, open_image, unreadable_warnings
 from reidkit.datasets.image_folder import load_plain
 from reidkit.datasets.sampler import sample_batches
 from reidkit.datasets.splits import JUNK, UNKNOWN, ReIDDataset, Split
 from reidkit.datasets.store import StoreRecord, evict, list_stores, open_images
-from reidkit.datasets.streaming import StreamedImages, prefetch
+from reidkit.datasets.streaming import prefetch
 
 __all__ = [
     "CATALOG",
@@ -56,10 +55,8 @@ __all__ = [
     "Split",
     "StoreRecord",
     "StoredImages",
-    "StreamedImages",
     "apply_augmentation",
     "apply_crops",
-    "augment",
     "cache_folder",
     "check_dataset",
     "decode_images",
@@ -69,16 +66,13 @@ __all__ = [
     "draw_contact_sheet",
     "draw_crops",
     "evict",
-    "find_root",
     "find_roots",
     "iterate_images",
     "list_stores",
     "load_dataset",
     "load_plain",
-    "multi_crop",
     "normalise",
     "open_image",
-    "open_image_file",
     "open_images",
     "prefetch",
     "resize_image",

@@ -1,4 +1,4 @@
-"""The data sets that reidkit knows by name: where they lie, how they are read, what they hold."""
+"""The data sets known by name: their folders, layouts, and published counts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class Layout:
     """How the files of a set are arranged."""
 
     marker: str
-    """File or folder, relative to the root, that tells this layout."""
+    """File or folder, relative to the root, by which this layout is recognised."""
     load: Callable[[Path, str], ReIDDataset]
-    """Reads a root; the second argument is what to call the data set."""
+    """Reads a root; the second argument is the name of the data set."""
     shared: bool = False
-    """Whether sets of other names have it too, so that a folder's name must tell which one it holds."""
+    """Whether other sets have it too, so that they are told apart by the folder's name."""
     recognise: Callable[[Path], bool] | None = None
-    """Tells a root where the marker alone does not."""
+    """Recognises a root where the marker alone does not suffice."""
     release: Callable[[Path], str] | None = None
-    """What a root holds, in words, for a set of several releases with different results."""
+    """Names the release of a root, for a set of several releases with different results."""
 
     def fits(self, folder: Path) -> bool:
         """Whether a folder is a root in this layout."""
@@ -47,15 +47,15 @@ class DatasetEntry:
     folders: tuple[str, ...]
     """Names, in lower case, under which the set's folder is looked for below the data root."""
     layouts: tuple[Layout, ...]
-    """Layouts in which it is given out; the first that fits is taken."""
+    """Layouts in which it is distributed; the first that fits is taken."""
     expected: dict[str, tuple[int, int]]
     """Split -> (identities, images) as published; gallery counts are without junk."""
     cameras: int
     """Cameras of the training images as published; 0 where they are not known."""
     access: str
-    """Where its owners give it out, in words."""
+    """Source of the data, in words."""
     notice: str = ""
-    """What whoever loads it must know."""
+    """Warning to all who load it."""
 
 
 MARKET = Layout(MARKET_FOLDERS[0], load_market)
@@ -65,7 +65,7 @@ VEHICLEID = {size: Layout("train_test_split", partial(load_vehicleid, size=size)
 LMDB = Layout("data.mdb", load_lmdb, shared=True)
 
 CUSTOM_LAYOUTS = (MARKET, MSMT17, VERI, VEHICLEID[800], LMDB)
-"""What a folder that is given by its path may be; VehicleID's smallest test list is the most used one."""
+"""Layouts of a folder that is given by its path; VehicleID's smallest test list is the most used one."""
 
 
 def _market_like(version: str, *, cameras: tuple[int, ...] | None = None, comparable: bool = True) -> Layout:
@@ -78,18 +78,15 @@ _REORGANISED_MSMT17 = _market_like("re-organised, Market-1501 layout", comparabl
 
 
 def _cuhk03(boxes: str) -> Layout:
-    def load(root: Path, name: str) -> ReIDDataset:
-        return load_market(root / boxes, name, f"CUHK03-NP, {boxes} boxes")
+    version = f"CUHK03-NP, {boxes} boxes"
+    return Layout(f"{boxes}/{MARKET.marker}", lambda root, name: load_market(root / boxes, name, version))
 
-    return Layout(f"{boxes}/{MARKET.marker}", load)
+
+_LUPERSON_LMDB = Layout(LMDB.marker, partial(load_lmdb, version="LUPerson, LMDB"), shared=True)
 
 
 def _luperson(root: Path, name: str) -> ReIDDataset:
     return load_plain(root / "images", name, "LUPerson, folder of images")
-
-
-def _luperson_lmdb(root: Path, name: str) -> ReIDDataset:
-    return load_lmdb(root, name, "LUPerson, LMDB")
 
 
 _CUHK03_ACCESS = (
@@ -176,7 +173,10 @@ CATALOG = {
             "luperson",
             "LUPerson (unlabelled)",
             ("luperson", "lup"),
-            (Layout("images", _luperson, shared=True), Layout(LMDB.marker, _luperson_lmdb, shared=True)),
+            (
+                Layout("images", _luperson, shared=True),
+                _LUPERSON_LMDB,
+            ),
             {"train": (0, 4_180_243)},
             0,
             "LUPerson (Fu et al., CVPR 2021) is given out on request by its authors",

@@ -1,4 +1,4 @@
-"""How a data set is found on the disk, by its name or its path."""
+"""Finding a data set on the disk, by its name or its path."""
 
 import difflib
 import hashlib
@@ -26,7 +26,6 @@ __all__ = [
     "Progress",
     "cache_folder",
     "default_data_root",
-    "find_root",
     "find_roots",
     "load_dataset",
     "synthetic_config",
@@ -45,8 +44,8 @@ SYNTHETIC = {
         style="winter", seed=3, train_identities=4000, images_per_camera=1, distractors=0
     ),
 }
-"""Name -> what is generated: sets that need no download. The second is another domain to adapt to, the third has many
-people of that domain, few images of each, to learn first features from; the last two are for pre-training."""
+"""Name -> settings of generated sets, which need no download. The second is another domain to adapt to, the third has
+many people of that domain with few images of each, to learn first features from; the last two are for pre-training."""
 
 Progress = Callable[[int, int], None]
 
@@ -55,12 +54,12 @@ _SEARCH_DEPTH = 2  # archives often unpack into a folder inside a folder
 
 
 class FoundRoot(NamedTuple):
-    """Where a known data set lies."""
+    """Folder of a known data set."""
 
     root: Path
     layout: Layout
     release: str
-    """Which of its releases this is, where results differ between them; else empty."""
+    """Which of its releases this is, where results differ between them; otherwise empty."""
 
 
 def default_data_root() -> Path:
@@ -74,12 +73,12 @@ def cache_folder() -> Path:
 
 
 def load_dataset(target: str, data_root: Path | None = None, *, progress: Progress | None = None) -> ReIDDataset:
-    """Load a data set by name or by path; which one it was, in which version and where, is logged.
+    """Load a data set by name or by path, and log its version and place.
 
     Args:
         target: A name of `SYNTHETIC` or `CATALOG`; a folder in one of `CUSTOM_LAYOUTS` or of plain images; a table of
             images (.csv, .parquet); an LMDB; or the name of such a folder or file below the data root.
-        data_root: Where data sets lie; None is `default_data_root()`.
+        data_root: Folder of the data sets; None is `default_data_root()`.
         progress: Called with (done, total) while a synthetic set is generated, which happens once.
 
     Raises:
@@ -103,14 +102,8 @@ def _load(target: str, data_root: Path, progress: Progress | None) -> ReIDDatase
     raise DataError(_unknown(target, data_root))
 
 
-def find_root(entry: DatasetEntry, data_root: Path) -> Path | None:
-    """The folder of a known data set below the data root (or the data root itself), or None."""
-    found = find_roots(entry, data_root)
-    return found[0].root if found else None
-
-
 def find_roots(entry: DatasetEntry, data_root: Path) -> list[FoundRoot]:
-    """All folders that hold a known data set: folders of its names below the data root, or what such folders hold.
+    """Find all folders of a known data set: those of its names in the data root, or folders in these.
 
     The data root itself is taken too, if it has one of the names or a layout that no other set has.
     """
@@ -124,7 +117,7 @@ def find_roots(entry: DatasetEntry, data_root: Path) -> list[FoundRoot]:
 
 
 def synthetic_config(settings: Mapping[str, Any]) -> SyntheticConfig:
-    """Check what to generate.
+    """Build and check the settings of a generated set.
 
     Raises:
         ConfigError: A value is out of bounds.
@@ -140,7 +133,7 @@ def _load_known(entry: DatasetEntry, data_root: Path) -> ReIDDataset:
     found = find_roots(entry, data_root)
     if not found:
         raise DataError(_not_found(entry, data_root))
-    # A second copy of the same release does no harm.
+    # Copies of one release give the same results
     if len({place.release for place in found}) > 1:
         places = " and ".join(f"{place.root} ({place.release})" for place in found)
         raise DataError(
@@ -182,14 +175,13 @@ def _load_folder(folder: Path) -> ReIDDataset:
 
 
 def _load_file(path: Path) -> ReIDDataset:
-    if path.suffix.lower() in DATABASE_KINDS:
-        return load_lmdb(path, path.stem)
-    if path.suffix.lower() not in TABLE_KINDS:
-        raise DataError(
-            f"{path} is a file, but neither a .csv nor a .parquet table of images nor an LMDB ("
-            f"{', '.join(DATABASE_KINDS)}); name a folder or such a file"
-        )
-    return load_table(path, path.stem)
+    if path.suffix.lower() in _FILE_KINDS:
+        load = load_lmdb if path.suffix.lower() in DATABASE_KINDS else load_table
+        return load(path, path.stem)
+    raise DataError(
+        f"{path} is a file, but neither a .csv nor a .parquet table of images nor an LMDB ("
+        f"{', '.join(DATABASE_KINDS)}); name a folder or such a file"
+    )
 
 
 def _named(data_root: Path, names: Sequence[str]) -> list[Path]:
@@ -220,7 +212,7 @@ def _descend(folder: Path, depth: int) -> Iterator[list[Path]]:
 
 
 def _folders_in(parent: Path) -> list[Path]:
-    # Folders may hold millions of images: a directory entry knows what it is without a look at the file.
+    # Folders may hold millions of images: the kind of a directory entry is known without a look at the file.
     with os.scandir(parent) as entries:
         return sorted(parent / entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name))
 
@@ -239,9 +231,7 @@ def _not_found(entry: DatasetEntry, data_root: Path) -> str:
 def _unknown(target: str, data_root: Path) -> str:
     names = [*SYNTHETIC, *CATALOG]
     children = sorted(data_root.iterdir()) if data_root.is_dir() else []
-    below = [
-        child.name for child in children if child.is_dir() or child.suffix.lower() in (*TABLE_KINDS, *DATABASE_KINDS)
-    ]
+    below = [child.name for child in children if child.is_dir() or child.suffix.lower() in _FILE_KINDS]
     close = difflib.get_close_matches(target, [*names, *below], n=1)
     holds = ", ".join(below) or ("which holds neither" if data_root.is_dir() else "which does not exist")
     return (

@@ -1,4 +1,4 @@
-"""Does a data set hold what it should?"""
+"""Checking a data set: counts, files, copies, and images of the test that are trained on."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -15,8 +15,9 @@ from reidkit.datasets.splits import UNKNOWN, ReIDDataset, Split
 
 __all__ = ["DatasetFacts", "ImageSize", "SplitFacts", "check_dataset"]
 
+_SPLITS = ("train", "query", "gallery")
 _PROBE_SIZE = (8, 4)  # decoding is the check, not the pixels
-_TOLD_EVERY = 256
+_PROGRESS_EVERY = 256
 _NARROW = 10  # pixels
 _LONG = 8  # times as long as wide
 
@@ -33,7 +34,7 @@ class SplitFacts:
     images: int
     cameras: int
     published: tuple[int, int] | None
-    """Identities and images as published; None where nothing is."""
+    """Identities and images as published; None where they are not."""
     images_per_identity: tuple[int, float, int] | None
     """Least, median and most images of an identity, distractors left out; None without identities."""
     images_per_camera: dict[int, int]
@@ -51,7 +52,7 @@ class ImageSize:
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What was found in a data set."""
+    """Findings in a data set."""
 
     name: str
     version: str
@@ -65,19 +66,19 @@ class DatasetFacts:
     duplicates: tuple[tuple[str, ...], ...]
     """Groups of files with the same bytes."""
     problems: tuple[str, ...]
-    """What is not as published, or spoils results."""
+    """Differences from the published counts, and faults that spoil results."""
     notes: tuple[str, ...]
-    """What is good to know."""
+    """Further findings, which are no faults."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same in values that JSON has."""
+        """The same in types of JSON."""
         return asdict(self)
 
 
 def check_dataset(
     dataset: ReIDDataset, *, files: bool = True, read: bool = False, progress: Progress | None = None
 ) -> DatasetFacts:
-    """Count a data set and compare it with what is published; no problems are good news.
+    """Count a data set, compare it with the published counts, and inspect its files.
 
     Args:
         dataset: As loaded.
@@ -85,13 +86,16 @@ def check_dataset(
         read: Decode every image too.
         progress: Called with (done, total) while files are read.
     """
-    splits = tuple(_split_facts(dataset, name) for name in ("train", "query", "gallery"))
-    paths = [path for split in (dataset.train, dataset.query, dataset.gallery) for path in split.paths]
+    # Counts and files
+    splits = tuple(_split_facts(dataset, name) for name in _SPLITS)
+    paths = [path for name in _SPLITS for path in getattr(dataset, name).paths]
     facts = inspect_files(paths, progress) if files else FileFacts(np.zeros((0, 2), dtype=np.int64), (), ())
+    unreadable = _undecodable(paths, progress) if read else facts.problems
+    # Findings
+    is_published = dataset.name in CATALOG
     lacking, unlabelled = _missing(dataset)
     leaks, copies = _copies(dataset, paths, facts.duplicates)
     seen = _seen_identities(dataset)
-    is_published = dataset.name in CATALOG
     problems = [
         *_unexpected_counts(dataset, splits),
         *lacking,
@@ -99,22 +103,12 @@ def check_dataset(
         *_unmatched(dataset),
         *leaks,
         *_found_again(dataset, facts.duplicates),
-        *(f"unreadable image {problem}" for problem in (_undecodable(paths, progress) if read else facts.problems)),
+        *(f"unreadable image {problem}" for problem in unreadable),
     ]
-    notes = [*_cameras(dataset), *unlabelled, *([] if is_published else seen), *copies, *_odd_sizes(paths, facts)]
-    smallest, largest = _extremes(paths, facts)
+    notes = [*unlabelled, *([] if is_published else seen), *copies, *_odd_sizes(paths, facts)]
     duplicates = tuple(tuple(str(paths[index]) for index in group) for group in facts.duplicates)
-    return DatasetFacts(
-        dataset.name,
-        dataset.version,
-        str(dataset.root),
-        splits,
-        smallest,
-        largest,
-        duplicates,
-        tuple(problems),
-        tuple(notes),
-    )
+    found = (*_extremes(paths, facts), duplicates, tuple(problems), tuple(notes))
+    return DatasetFacts(dataset.name, dataset.version, str(dataset.root), splits, *found)
 
 
 def _split_facts(dataset: ReIDDataset, name: str) -> SplitFacts:
@@ -140,7 +134,7 @@ def _unexpected_counts(dataset: ReIDDataset, splits: Sequence[SplitFacts]) -> li
         if split.published is None:
             continue
         identities, images = split.published
-        # How many identities a gallery has depends on what counts as one among distractors.
+        # The number of identities of a gallery depends on how distractors are counted
         if split.images != images or (split.name != "gallery" and split.identities != identities):
             findings.append(
                 f"{split.name} has {split.identities:,} identities and {split.images:,} images; "
@@ -152,22 +146,24 @@ def _unexpected_counts(dataset: ReIDDataset, splits: Sequence[SplitFacts]) -> li
     return findings
 
 
-def _cameras(dataset: ReIDDataset) -> list[str]:
-    if dataset.name in CATALOG or dataset.train.camera_count:
-        return []
-    return ["no training image has a camera id: where cameras are unknown, evaluation leaves out no images"]
-
-
 def _missing(dataset: ReIDDataset) -> tuple[list[str], list[str]]:
-    """Problems and notes on empty splits, without those that the data set never had."""
-    names = CATALOG[dataset.name].expected if dataset.name in CATALOG else ("train", "query", "gallery")
-    empty = [name for name in names if not len(getattr(dataset, name))]
-    if not empty:
-        return [], []
-    needs = "training needs train, evaluation needs query and gallery"
-    finding = [f"there are no {' and no '.join(empty)} images: {needs}"]
-    is_training_set = empty == ["query", "gallery"] and dataset.name not in CATALOG
-    return ([], finding) if is_training_set else (finding, [])
+    """Problems and notes on unknown cameras and on empty splits, without those that the data set never had."""
+    is_published = dataset.name in CATALOG
+    problems: list[str] = []
+    notes: list[str] = []
+    if not is_published and not dataset.train.camera_count:
+        notes.append("no training image has a camera id: where cameras are unknown, evaluation leaves out no images")
+    empty = [
+        name
+        for name in (CATALOG[dataset.name].expected if is_published else _SPLITS)
+        if not len(getattr(dataset, name))
+    ]
+    if empty:
+        is_training_set = empty == ["query", "gallery"] and not is_published
+        (notes if is_training_set else problems).append(
+            f"there are no {' and no '.join(empty)} images: training needs train, evaluation needs query and gallery"
+        )
+    return problems, notes
 
 
 def _seen_identities(dataset: ReIDDataset) -> list[str]:
@@ -206,9 +202,10 @@ def _copies(
 ) -> tuple[list[str], list[str]]:
     """Problems and notes on files with the same bytes: test images among training images, and other copies."""
     trained = len(dataset.train)
+    problems: list[str] = []
+    notes: list[str] = []
     leaks = [group for group in groups if group[0] < trained <= group[-1]]
     others = [group for group in groups if not group[0] < trained <= group[-1]]
-    problems, notes = [], []
     if leaks:
         count = sum(index >= trained for group in leaks for index in group)
         problems.append(
@@ -221,7 +218,7 @@ def _copies(
             f"{count:,} images repeat others of the same side, byte by byte, for instance {paths[others[0][1]]} is "
             f"{paths[others[0][0]]}"
         )
-    identities = np.concatenate([split.identities for split in (dataset.train, dataset.query, dataset.gallery)])
+    identities = np.concatenate([getattr(dataset, name).identities for name in _SPLITS])
     torn = [group for group in others if len({*identities[list(group)].tolist()} - {UNKNOWN}) > 1]
     if torn:
         notes.append(
@@ -264,7 +261,7 @@ def _undecodable(paths: Sequence[Path], progress: Progress | None) -> list[str]:
         for index, (path, image) in enumerate(zip(paths, images, strict=True)):
             if isinstance(image, str):
                 problems.append(f"{path}: {image}")
-            if progress is not None and index % _TOLD_EVERY == 0:
+            if progress is not None and index % _PROGRESS_EVERY == 0:
                 progress(index, len(paths))
     return problems
 

@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DataConfig(Settings):
-    """Which images, and what a model sees of them."""
+    """Data sets, and how their pixels are read."""
 
     target: str = "synthetic"
     """Data set: a name (`reidkit data list`), a folder (Market-1501 layout, plain images) or a CSV or Parquet table."""
@@ -25,10 +25,10 @@ class DataConfig(Settings):
     """Use the camera ids of file names; without them the sampler and the evaluation treat cameras as unknown."""
 
     strict: bool = False
-    """Stop at the first unreadable image instead of leaving it out and saying so."""
+    """Stop at the first unreadable image instead of leaving it out with a warning."""
 
     store_gib: float = Field(64.0, ge=0)
-    """GiB on the disk that decoded images may take, over all data sets; a set that does not fit is decoded anew by
+    """GiB on the disk that decoded images may take, over all data sets; a set that does not fit is decoded in
     every epoch. 0 stores nothing."""
 
     mean: Colour = (0.5, 0.5, 0.5)
@@ -49,7 +49,7 @@ class SamplerConfig(Settings):
 
 
 class AugmentationConfig(Settings):
-    """What training does to an image, in this order; sizes in pixels of the model's input."""
+    """Changes of a training image, in this order; sizes in pixels of the model's input."""
 
     flip: Share = 0.5
     """Probability of a horizontal flip; 0 for letters and other things that a mirror changes."""
@@ -76,7 +76,7 @@ class AugmentationConfig(Settings):
     """Strength s: the distance from grey is scaled by a factor from [1 - s, 1 + s]."""
 
     colour_cast: Share = 0.0
-    """Strength g: every channel is scaled by a factor of its own from [1 - g, 1 + g], as another white balance does."""
+    """Strength g: each channel is scaled by its own factor from [1 - g, 1 + g], as another white balance does."""
 
     erasing: Share = 0.5
     """Probability of random erasing."""

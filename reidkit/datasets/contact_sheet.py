@@ -43,11 +43,7 @@ class SheetRow(NamedTuple):
 
 
 def draw_contact_sheet(
-    rows: Sequence[SheetRow],
-    title: str = "",
-    *,
-    height: int = _HEIGHT,
-    widths: tuple[int, int] = _WIDTHS,
+    rows: Sequence[SheetRow], title: str = "", *, height: int = _HEIGHT, widths: tuple[int, int] = _WIDTHS
 ) -> Image.Image:
     """Draw rows of labelled thumbnails below a title.
 
@@ -135,13 +131,10 @@ def write_contact_sheet(dataset: ReIDDataset, path: Path, *, rows: int = 12, col
     sample = _sample(dataset, rows, columns, np.random.default_rng(seed))
     if not sample:
         raise DataError(f"{dataset.name} ({dataset.root}) has no images to show; complete it, or name another data set")
-    legend = "; framed: query images" if any(image.is_query for row in sample for image in row.images) else ""
+    legend = "; framed: query images" if any(image.is_query for _, images in sample for image in images) else ""
     drawn = [
-        SheetRow(
-            [SheetImage(_read(image.path), image.caption, _QUERY if image.is_query else None) for image in row.images],
-            row.label,
-        )
-        for row in sample
+        SheetRow([SheetImage(_read(one.path), one.caption, _QUERY if one.is_query else None) for one in images], label)
+        for label, images in sample
     ]
     sheet = draw_contact_sheet(drawn, f"{dataset.name}: {dataset.version}{legend}")
     try:
@@ -157,11 +150,8 @@ class _SampleImage(NamedTuple):
     is_query: bool = False
 
 
-class _SampleRow(NamedTuple):
-    """Images of one identity, or some images without identities."""
-
-    label: tuple[str, str]
-    images: list[_SampleImage]
+_SampleRow = tuple[tuple[str, str], list[_SampleImage]]
+"""Label and images: of one identity, or some images without identities."""
 
 
 def _sample(dataset: ReIDDataset, rows: int, columns: int, rng: np.random.Generator) -> list[_SampleRow]:
@@ -181,9 +171,9 @@ def _sample(dataset: ReIDDataset, rows: int, columns: int, rng: np.random.Genera
 
 def _grid(split: Split, rows: int, columns: int, rng: np.random.Generator) -> list[_SampleRow]:
     chosen = _some(np.arange(len(split)), rows * columns, rng)
-    images = [_SampleImage(split.paths[index], _camera(split.cameras[index])) for index in chosen]
+    images = [_sample_image(split, index) for index in chosen]
     return [
-        _SampleRow(("images", f"of {len(split):,}") if start == 0 else ("", ""), images[start : start + columns])
+        (("images", f"of {len(split):,}") if start == 0 else ("", ""), images[start : start + columns])
         for start in range(0, len(images), columns)
     ]
 
@@ -192,8 +182,8 @@ def _training_row(split: Split, identity: int, columns: int, rng: np.random.Gene
     members = np.flatnonzero(split.identities == identity)
     chosen = _over_cameras(members, split.cameras[members], columns, rng)
     name = identity if split.originals is None else split.originals[identity]
-    images = [_SampleImage(split.paths[index], _camera(split.cameras[index])) for index in chosen]
-    return _SampleRow((f"id {name}", f"train, {len(members):,}"), images)
+    images = [_sample_image(split, index) for index in chosen]
+    return ((f"id {name}", f"train, {len(members):,}"), images)
 
 
 def _test_row(dataset: ReIDDataset, identity: int, columns: int, rng: np.random.Generator) -> _SampleRow:
@@ -202,11 +192,7 @@ def _test_row(dataset: ReIDDataset, identity: int, columns: int, rng: np.random.
     matches = np.flatnonzero(dataset.gallery.identities == identity)
     asked = min(len(queries), max(1, columns // 2, columns - len(matches)))
     images = [
-        (
-            int(split.cameras[index]),
-            not is_query,
-            _SampleImage(split.paths[index], _camera(split.cameras[index]), is_query),
-        )
+        (int(split.cameras[index]), not is_query, _sample_image(split, index, is_query))
         for split, members, count, is_query in (
             (dataset.query, queries, asked, True),
             (dataset.gallery, matches, columns - asked, False),
@@ -214,7 +200,7 @@ def _test_row(dataset: ReIDDataset, identity: int, columns: int, rng: np.random.
         for index in _over_cameras(members, split.cameras[members], count, rng)
     ]
     ordered = [image for *_, image in sorted(images, key=lambda entry: entry[:2])]
-    return _SampleRow((f"id {identity}", f"test, {len(queries) + len(matches):,}"), ordered)
+    return ((f"id {identity}", f"test, {len(queries) + len(matches):,}"), ordered)
 
 
 def _some(values: NDArray[np.int64], count: int, rng: np.random.Generator) -> list[int]:
@@ -239,8 +225,9 @@ def _over_cameras(
     return ordered
 
 
-def _camera(camera: int) -> str:
-    return "" if camera == UNKNOWN else f"cam {camera}"
+def _sample_image(split: Split, index: int, is_query: bool = False) -> _SampleImage:
+    camera = split.cameras[index]
+    return _SampleImage(split.paths[index], "" if camera == UNKNOWN else f"cam {camera}", is_query)
 
 
 def _evenly(number: int, most: int) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 
 class Pixels(Protocol):
-    """M images of one size, in memory or not: what batches are cut from."""
+    """M images of one size, in memory or not, from which batches are taken."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,16 +73,16 @@ def iterate_images(
 ) -> Generator[NDArray[np.uint8] | str, None, None]:
     """Read images one after another as RGB, resized to one size with Pillow's antialiased bicubic filter.
 
-    Lazy: whatever N, about 256 images (or two per worker) are in memory or waiting at a time. What happens to files
-    that are not plain 8-bit RGB:
+    Lazy: whatever N, about 256 images (or two per worker) are in memory or waiting at a time. Files that are not plain
+    8-bit RGB:
 
     * Truncated or empty files, texts, folders, pipes, broken links and links to themselves are unreadable, as are
       images above Pillow's limit for decompression bombs (178,956,970 pixels; it warns above half of that). Long and
       thin images (30,000 x 1) are resized like any other.
     * BMP, GIF, JPEG, PNG, PPM, TIFF and WebP are read, whatever the suffix says; no other program is ever called.
     * Grey images of 16 bits, and of 32-bit integers, are divided by 257, so that 65535 becomes 255. Floating point is
-      taken as 0..1 if nothing exceeds 1, else as 0..255; what is not a number becomes black.
-    * Transparent parts (RGBA, grey with alpha, palettes) lie on white.
+      taken as 0..1 if nothing exceeds 1, else as 0..255; NaN becomes black.
+    * Transparent parts (RGBA, grey with alpha, palettes) become white.
     * CMYK JPEGs are read as Adobe writes them (inverted), palettes are looked up.
     * Of several frames the first is taken. An EXIF orientation is ignored, as in the public re-identification code.
 
@@ -168,7 +168,7 @@ def decode_images(
         progress: Called with (images done, N) now and then.
 
     Returns:
-        N * 3 * H * W bytes of pixels, and what could not be read.
+        N * 3 * H * W bytes of pixels, and the unreadable images.
 
     Raises:
         DataError: `strict` and an image is unreadable, or no image at all is readable.
@@ -179,7 +179,7 @@ def decode_images(
 
 
 def unreadable_image(problem: str) -> DataError:
-    """What `strict` raises for the first unreadable image."""
+    """Error of `strict` for the first unreadable image."""
     return DataError(f"unreadable image {problem}; repair or remove it, or go on without --strict")
 
 

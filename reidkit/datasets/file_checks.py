@@ -1,4 +1,4 @@
-"""What the files of a data set tell without being decoded: sizes, damage, copies."""
+"""Facts about image files that need no decoding: sizes, damage, copies."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from reidkit.datasets.image_files import image_file_status, open_image, open_ima
 
 __all__ = ["FileFacts", "inspect_files"]
 
-_THREADS = 8  # files are small: what takes long is waiting for the disk
-_TOLD_EVERY = 256
+_THREADS = 8  # files are small: most of the time is waiting for the disk
+_PROGRESS_EVERY = 256
 
 _Measure = tuple[int, int, int]
 
@@ -46,7 +46,7 @@ def inspect_files(paths: Sequence[Path], progress: Callable[[int, int], None] | 
                 problems.append(f"{paths[index]}: {measured}")
             else:
                 lengths[index], *sizes[index] = measured
-            if progress is not None and index % _TOLD_EVERY == 0:
+            if progress is not None and index % _PROGRESS_EVERY == 0:
                 progress(index, len(paths))
         alike = _same_length(lengths)
         copies: dict[bytes, list[int]] = {}
@@ -55,7 +55,7 @@ def inspect_files(paths: Sequence[Path], progress: Callable[[int, int], None] | 
         ):
             if digest is not None:
                 copies.setdefault(digest, []).append(index)
-            if progress is not None and done % _TOLD_EVERY == 0:
+            if progress is not None and done % _PROGRESS_EVERY == 0:
                 progress(len(paths) + done, len(paths) + len(alike))
     duplicates = sorted(tuple(group) for group in copies.values() if len(group) > 1)
     return FileFacts(sizes, tuple(duplicates), tuple(problems))

@@ -15,7 +15,7 @@ def load_plain(root: Path, name: str, version: str = "plain folder of images, no
 
     Args:
         root: The folder; hidden folders and archive leftovers in it are passed over.
-        name: What to call the data set.
+        name: Name of the data set.
         version: Release or layout, in words.
 
     Raises:

@@ -1,4 +1,4 @@
-"""List files: text lines that name images and say who is on them."""
+"""List files: lines of text with an image and its identity."""
 
 import os
 import re
@@ -11,13 +11,13 @@ __all__ = ["read_list", "require_files"]
 
 
 def read_list(listing: Path, pattern: re.Pattern[str], example: str, needed: str) -> list[tuple[str, ...]]:
-    """The groups of a pattern in every line of a file; blank lines are passed over.
+    """Read the groups of a pattern in every line of a file; blank lines are passed over.
 
     Args:
         listing: Text file, UTF-8.
-        pattern: What a whole line, without the spaces around it, must match.
+        pattern: Must match a whole line, without the spaces around it.
         example: A line as it should be, for the error.
-        needed: What the data set consists of, for the error.
+        needed: Files of the data set, for the error.
 
     Raises:
         DataError: The file cannot be read, a line does not match, or there is none.
@@ -44,7 +44,7 @@ def read_list(listing: Path, pattern: re.Pattern[str], example: str, needed: str
 
 
 def require_files(source: Path, paths: Sequence[Path], remedy: str) -> None:
-    """Hold what a list or table names against the disk.
+    """Check that the images of a list or table exist.
 
     Raises:
         DataError: Files are absent: how many, the first of them, and the remedy.

@@ -10,7 +10,7 @@ percent-encoded. Other modules open such paths and those of ordinary files alike
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -29,7 +29,7 @@ DATABASE_KINDS = (".mdb", ".lmdb")
 
 _DATA_FILE = "data.mdb"
 _PROBED = 8  # images opened to learn whether the values are images
-_PICKLE_PROTOCOLS = range(2, 6)
+_PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 
 
 class _Open(NamedTuple):
@@ -143,17 +143,15 @@ def _environment(path: Path, open_environment: Callable[..., Any]) -> Any:
 
 
 def _is_image(value: bytes) -> bool:
-    try:
-        with Image.open(BytesIO(value)):
-            return True
-    # Pillow raises many kinds of errors on what is no image.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return False
+    # Pillow raises many kinds of errors on bytes that are no image.
+    with suppress(OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError), Image.open(BytesIO(value)):
+        return True
+    return False
 
 
 def _not_images(database: Path, key: bytes, value: bytes) -> str:
     shown = f"{database} holds no encoded images: the value of {key!r}"
-    if value[:1] == b"\x80" and value[1:2] and value[1] in _PICKLE_PROTOCOLS:
+    if value.startswith(_PICKLES):
         problem = "is a pickle, and pickles are not read, for loading one can run any code"
     else:
         problem = f"begins with {value[:12]!r}"

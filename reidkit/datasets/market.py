@@ -13,7 +13,7 @@ __all__ = ["MARKET_FOLDERS", "load_market"]
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 """Training, query and gallery."""
 
-_NAME = re.compile(r"(-?\d{1,18})(?=[_.])(?:_c(\d{1,18})(?!\d))?")  # what fits an int64
+_NAME = re.compile(r"(-?\d{1,18})(?=[_.])(?:_c(\d{1,18})(?!\d))?")  # at most 18 digits, which fit an int64
 
 
 def load_market(
@@ -33,7 +33,7 @@ def load_market(
 
     Args:
         root: Folder that holds `folders`.
-        name: What to call the data set.
+        name: Name of the data set.
         version: Release or layout, in words.
         folders: Names of the training, query and gallery folder.
         cameras: The camera numbers of this release, which become 0, 1, ...; None takes any, counted from 0 or 1.

@@ -14,7 +14,7 @@ __all__ = ["MSMT17_LISTS", "is_msmt17", "load_msmt17", "msmt17_version"]
 MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
 _FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
-_LINE = re.compile(r"((?:.*/)?[^_/]*_[^_/]*_(0*[1-9]\d{0,16})_[^/]*)\s+(-?\d{1,18})")  # what fits an int64
+_LINE = re.compile(r"((?:.*/)?[^_/]*_[^_/]*_(0*[1-9]\d{0,16})_[^/]*)\s+(-?\d{1,18})")  # 18 digits fit an int64
 _EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0"
 _IMAGE = re.compile(r"\d+_\d+_\d\d_\d{4}(morning|noon|afternoon)_")
 _NEEDED = f"MSMT17 needs {', '.join(MSMT17_LISTS)} beside its folders"
@@ -28,7 +28,7 @@ def is_msmt17(root: Path) -> bool:
 
 
 def msmt17_version(root: Path) -> str:
-    """V1, V2 or what is wrong, by the folders that are there."""
+    """V1, V2, both or neither, by the folders that are there."""
     found = [version for version, names in _FOLDERS.items() if any((root / name).is_dir() for name in names)]
     return " and ".join(found) or "lists without images"
 
@@ -69,7 +69,7 @@ def _version(root: Path) -> str:
         mixed = ", ".join(name for names in present.values() for name in names)
         problem = f"holds folders of both V1 and V2 ({mixed})" if found else "has no image folders"
         remedy = (
-            "keep one of them, with the lists of its own archive" if found else "extract the images beside the lists"
+            "keep one of them, with the lists of the same archive" if found else "extract the images beside the lists"
         )
         raise DataError(
             f"{root} {problem}; MSMT17 is either {' and '.join(_FOLDERS['V1'])} (V1) or "
@@ -90,8 +90,8 @@ def _require_lists(root: Path, version: str) -> None:
         train, test = _FOLDERS[version]
         raise DataError(
             f"{root} holds images of MSMT17 {version} but not {', '.join(missing)}; the lists say who is on which "
-            f"image and what is trained on: put the lists of the same archive beside {train} and {test}, or name "
-            f"{root / train} to take its images without labels"
+            f"image and which images are for training: put the lists of the same archive beside {train} and {test}, or "
+            f"name {root / train} to take its images without labels"
         )
 
 
@@ -111,7 +111,7 @@ def _read_list(listing: Path, folder: Path) -> list[tuple[Path, int, int]]:
     require_files(
         listing,
         [path for path, *_ in entries],
-        "the list and the images are of different versions (V1 and V2 have lists of their own), or the archive is not "
+        "the list and the images are of different versions (V1 and V2 have different lists), or the archive is not "
         "fully extracted: take lists and images from one archive",
     )
     return entries

@@ -1,4 +1,4 @@
-"""P x K batches: P clusters, K images of each, from as many cameras as there are."""
+"""P x K batches: P clusters, K images of each, from different cameras where possible."""
 
 from collections.abc import Iterator
 
@@ -55,7 +55,7 @@ def _permuted_groups(count: int, size: int, groups: int, rng: np.random.Generato
     queue = rng.permutation(count)
     for _ in range(groups):
         if len(queue) < size:
-            # What is left of the last permutation goes first; its repeats in the new one wait for a later group.
+            # The rest of the last permutation goes first; its repeats in the new one wait for a later group
             fresh = rng.permutation(count)
             repeated = np.isin(fresh, queue)
             queue = np.concatenate([queue, fresh[~repeated], fresh[repeated]])

@@ -1,4 +1,4 @@
-"""What a loaded data set is: three splits of image paths, identities and cameras."""
+"""Loaded data sets: three splits of image paths, identities and cameras."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ DISTRACTOR = 0
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images of one split with what is known about them."""
+    """Images of one split, their identities and cameras."""
 
     paths: tuple[Path, ...]
     """N image files."""
@@ -28,7 +28,7 @@ class Split:
     cameras: NDArray[np.int64]
     """(N,) 0-based camera ids; -1 is unknown."""
     originals: NDArray[np.int64] | None = None
-    """(C,) what the files call the identities 0..C-1, ascending; None where they are not renumbered."""
+    """(C,) identities in the files of 0..C-1, ascending; None where they are not renumbered."""
     draws: NDArray[np.bool_] | None = None
     """(N, T) for a test that is scored over T random choices of the gallery, and averaged: whether an image of query or
     gallery is in the gallery of each choice. The splits are those of the first choice. None: they are fixed."""
@@ -73,12 +73,12 @@ class ReIDDataset:
     query: Split
     gallery: Split
     comparable: bool = True
-    """Whether the files call an identity the same in training as in query and gallery."""
+    """Whether an identity has the same number in training as in query and gallery."""
 
     def is_person(self, identities: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which identities of query and gallery (N,) are persons: not junk, and no distractors.
 
-        Distractors are called 0, but for sets that have a query called so and count persons from there (MSMT17).
+        Distractors are 0, except in sets that have a query of this number and count persons from 0 (MSMT17).
         """
         counts_from = 0 if (self.query.identities == DISTRACTOR).any() else DISTRACTOR + 1
         return identities >= counts_from

@@ -1,8 +1,8 @@
 """The image store: every image decoded and resized once, into files that are mapped into memory.
 
     FOLDER/<key>/pixels.bin     (M, 3, H, W) uint8, the readable images in order
-    FOLDER/<key>/index.json     what they are, and the checksums; its time of change is the time of last use
-    FOLDER/<key>.building/      the same while it is built, or what a killed process left
+    FOLDER/<key>/index.json     their description and checksums; its time of change is the time of last use
+    FOLDER/<key>.building/      a store that is being built, or that a killed process left unfinished
     FOLDER/<key>.lock           held while a store is built or removed
 
 A process that uses a store holds a shared lock on pixels.bin for as long as it is mapped.
@@ -18,8 +18,8 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -30,9 +30,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from reidkit.datasets.decoding import Progress, StoredImages, read_images, unreadable_image
+from reidkit.datasets.decoding import Progress, StoredImages, decode_images, read_images, unreadable_image
 from reidkit.datasets.image_files import image_file_status
-from reidkit.datasets.streaming import hold_images, stream_images
+from reidkit.datasets.streaming import StreamedImages
 from reidkit.errors import DataError
 from reidkit.storage import NotAFileError, open_file
 
@@ -57,16 +57,16 @@ class StoreRecord(NamedTuple):
 
     key: str
     label: str
-    """What the images are; empty where that is not known."""
+    """Name of the images; empty where it is not known."""
     images: int
-    """Rows; 0 where that is not known."""
+    """Rows; 0 where the number is not known."""
     size: tuple[int, int]
     """(H, W) in pixels."""
     bytes: int
     last_used: float
     """Seconds since 1970."""
     complete: bool
-    """False while it is built, and for what a killed process left."""
+    """False while it is built, and for leftovers of killed processes."""
     in_use: bool
 
 
@@ -88,7 +88,7 @@ class _Index(BaseModel):
 
 
 class _DamagedError(Exception):
-    """A store is not what its index says."""
+    """The files of a store contradict its index."""
 
 
 _UNUSABLE = (FileNotFoundError, NotAFileError, _DamagedError)
@@ -105,11 +105,11 @@ def open_images(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> StoredImages:
-    """Images of one size, decoded (as `iterate_images` describes) when they are seen first and mapped ever after.
+    """Open images of one size: decoded once, as `iterate_images` describes, and mapped into memory from then on.
 
     A store belongs to the files' names, sizes and times, the image size, the filter and the version of Pillow. It is
-    checked on opening: size and time of the file, or else all its checksums, and some checksums always; a damaged one
-    is built anew. Several processes may open the same images at once: one builds, the others wait.
+    checked on opening: size and time of the file, or else all its checksums, and two checksums always; a damaged one
+    is built again. Several processes may open the same images at once: one builds, the others wait.
 
     Images that exceed the budget, after the least recently used stores have been removed, are decoded each time they
     are asked for. So are those of a folder that cannot be written, or held in memory if they are below 1 GiB.
@@ -117,10 +117,10 @@ def open_images(
     Args:
         paths: N image files.
         size: (H, W) in pixels.
-        folder: Where stores lie; it holds nothing else.
+        folder: Folder of the stores.
         strict: Raise at an unreadable image instead of leaving it out.
         budget: Bytes that all stores may take together; None is `DEFAULT_BUDGET`. 4 GiB of the disk stay free.
-        label: What the images are, for messages and lists.
+        label: Name of the images, for messages and lists.
         workers: Threads that decode; None is one per processor.
         progress: Called with (images done, N) now and then.
 
@@ -142,13 +142,15 @@ def open_images(
                 *(folder, error.strerror or error),
             )
             if needed < _GIB:
-                return hold_images(paths, size, strict=strict, workers=workers, progress=progress)
+                decoded = decode_images(paths, size, strict=strict, workers=workers, progress=progress)
+                return StoredImages(decoded.pixels[decoded.readable], decoded.readable, decoded.problems)
     if images is None:
         logger.info(
             "%s (%.2f GiB) are decoded each time they are used: no room in %.2f GiB of stores, or on the disk of %s",
             *(label or "images", needed / _GIB, limit / _GIB, folder),
         )
-        return stream_images(paths, size, strict=strict, workers=workers)
+        streamed = StreamedImages(paths, size, strict=strict, workers=workers)
+        return StoredImages(streamed, np.ones(len(paths), dtype=np.bool_), ())
     if strict and images.problems:
         raise unreadable_image(images.problems[0])
     if progress is not None:
@@ -170,12 +172,12 @@ def list_stores(folder: Path) -> list[StoreRecord]:
 def evict(
     folder: Path, *, keys: Sequence[str] | None = None, older_than: float | None = None, keep_bytes: int | None = None
 ) -> list[StoreRecord]:
-    """Remove stores and what killed processes left, the least recently used first, never one in use; return those.
+    """Remove stores and leftovers of killed processes, the least recently used first, none in use; return them.
 
     Args:
-        folder: Where stores lie.
+        folder: Folder of the stores.
         keys: Only those whose key begins with one of these.
-        older_than: Only those not used for so many seconds.
+        older_than: Only those not used for this number of seconds.
         keep_bytes: Stop as soon as the stores that are left take no more than this.
 
     Raises:
@@ -203,7 +205,7 @@ def evict(
 
 
 def _key(paths: Sequence[Path], size: tuple[int, int]) -> str:
-    """16 hexadecimal digits that change with anything that the pixels depend on."""
+    """Hash of all that the pixels depend on, 16 hexadecimal digits."""
     digest = hashlib.sha256(f"{_FORMAT} {PIL.__version__} bicubic {size[0]}x{size[1]}".encode())
     working_folder = os.getcwd()
     for path in paths:
@@ -228,7 +230,7 @@ def _open_or_build(
             return _open(entry, size, needed)  # another process has built it meanwhile
         except _UNUSABLE as error:
             if entry.exists():
-                logger.warning("the stored images in %s are damaged: %s; they are decoded anew", entry, error)
+                logger.warning("the stored images in %s are damaged: %s; they are decoded again", entry, error)
         for leftover in (entry, entry.with_suffix(_BUILDING)):
             shutil.rmtree(leftover, ignore_errors=True)
         for leftover in entry.parent.glob(f"*{_BUILDING}"):
@@ -239,18 +241,13 @@ def _open_or_build(
         return _open(entry, size, needed)
 
 
-@contextmanager
-def _lock(entry: Path, label: str) -> Iterator[None]:
+def _lock(entry: Path, label: str) -> AbstractContextManager[object]:
     lock = FileLock(entry.with_suffix(".lock"))
     try:
-        lock.acquire(timeout=1)
+        return lock.acquire(timeout=1)
     except Timeout:
         logger.info("waiting for another process that builds the image store of %s", label or entry)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _open(entry: Path, size: tuple[int, int], needed: int) -> StoredImages:
@@ -264,9 +261,10 @@ def _open(entry: Path, size: tuple[int, int], needed: int) -> StoredImages:
     if index.size != size or 3 * size[0] * size[1] * index.images != needed:
         raise _DamagedError(f"it is of {index.images:,} images of {index.size[0]:,}x{index.size[1]:,}")
     with open_file(entry / "pixels.bin") as file:
-        # The mapping holds a duplicate of the descriptor, and with it this lock.
+        # Lock it as used: the mapping holds a duplicate of the descriptor, and with it this lock
         with suppress(OSError):  # some file systems know no locks
             fcntl.flock(file, fcntl.LOCK_SH)
+        # Size and checksums
         status = os.fstat(file.fileno())
         if status.st_size != index.bytes:
             raise _DamagedError(f"pixels.bin has {status.st_size:,} bytes instead of {index.bytes:,}")
@@ -278,14 +276,16 @@ def _open(entry: Path, size: tuple[int, int], needed: int) -> StoredImages:
             for block in range(blocks) if is_touched else {blocks - 1, secrets.randbelow(blocks)}:
                 if zlib.crc32(flat[block * _BLOCK : (block + 1) * _BLOCK].data) != index.crc32[block]:
                     raise _DamagedError(f"block {block + 1} of {blocks} of pixels.bin has another checksum")
-            packed = zlib.decompressobj().decompress(base64.b64decode(index.readable), index.images // 8 + 1)
-            readable = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))[: index.images].astype(np.bool_)
+            # Rows of readable images
+            packed = np.frombuffer(zlib.decompress(base64.b64decode(index.readable)), dtype=np.uint8)
+            readable = np.unpackbits(packed, count=index.images).astype(np.bool_)
             if (len(readable), readable.sum()) != (index.images, index.rows):
                 raise ValueError(f"{readable.sum():,} of {len(readable):,} images are readable")
             images = StoredImages(flat.reshape(index.rows, 3, *index.size), readable, index.problems)
         except (ValueError, zlib.error) as error:
             raise _DamagedError(f"index.json contradicts itself: {error}") from None
-    with suppress(OSError):  # a store that others own may be read-only
+    # Note the use; a store of another user may be read-only
+    with suppress(OSError):
         if is_touched:
             _write_index(entry, index.model_copy(update={"mtime_ns": status.st_mtime_ns}))
         os.utime(entry / "index.json")
@@ -300,9 +300,9 @@ def _read_index(entry: Path) -> _Index:
         raise _DamagedError(f"index.json cannot be read: {error}") from None
 
 
-def _text(said: str) -> str:
-    """What JSON can hold: names of files may be bytes that are no text."""
-    return said.encode("utf-8", "backslashreplace").decode()
+def _text(name: str) -> str:
+    """A name as UTF-8, for JSON: names of files may be bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _write_index(entry: Path, index: _Index) -> None:
@@ -315,27 +315,27 @@ def _write_index(entry: Path, index: _Index) -> None:
 
 
 class _Writer:
-    """Appends images to a file and sums up its blocks."""
+    """Appends images to a file and computes the checksums of its blocks."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._room = file, 0
+        self._file, self._left = file, 0
         self.sums: list[int] = []
 
     def add(self, _: int, image: NDArray[np.uint8]) -> None:
         self._file.write(image.data)
         flat = image.reshape(-1)
         while len(flat):
-            if not self._room:
+            if not self._left:
                 self.sums.append(0)
-                self._room = _BLOCK
-            part = flat[: self._room]
+                self._left = _BLOCK
+            part = flat[: self._left]
             self.sums[-1] = zlib.crc32(part.data, self.sums[-1])
-            self._room -= len(part)
+            self._left -= len(part)
             flat = flat[len(part) :]
 
 
 def _build(entry: Path, label: str, size: tuple[int, int], read: _Read) -> None:
-    """Decode all images into the store; whatever goes wrong, nothing is left of it."""
+    """Decode all images into the store; after an error nothing is left of it."""
     temporary = entry.with_suffix(_BUILDING)
     try:
         temporary.mkdir()
@@ -382,15 +382,12 @@ def _make_room(folder: Path, needed: int, limit: int) -> bool:
 
 def _remove(entry: Path) -> bool:
     """Remove one store or leftover; False if it is in use or being built."""
-    try:
-        with FileLock(entry.with_suffix(".lock"), timeout=0):
-            if _in_use(entry):
-                return False
+    with suppress(Timeout), FileLock(entry.with_suffix(".lock"), timeout=0):
+        if not _in_use(entry):
             with suppress(FileNotFoundError):
                 shutil.rmtree(entry)
             return True
-    except Timeout:
-        return False
+    return False
 
 
 def _in_use(entry: Path) -> bool:

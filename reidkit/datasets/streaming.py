@@ -12,11 +12,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reidkit.datasets.decoding import Progress, StoredImages, decode_images, iterate_images, unreadable_image
+from reidkit.datasets.decoding import iterate_images, unreadable_image
 from reidkit.datasets.image_files import NAMED
 from reidkit.errors import ConfigError
 
-__all__ = ["StreamedImages", "hold_images", "prefetch", "stream_images"]
+__all__ = ["StreamedImages", "prefetch"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,32 +89,6 @@ class StreamedImages:
             logger.warning("%s images are unreadable so far and grey instead (--strict stops instead)", f"{count:,}")
 
 
-def stream_images(
-    paths: Sequence[Path], size: tuple[int, int], *, strict: bool = False, workers: int | None = None
-) -> StoredImages:
-    """All N images as `StreamedImages`; which of them are unreadable is not known before they are asked for."""
-    streamed = StreamedImages(paths, size, strict=strict, workers=workers)
-    return StoredImages(streamed, np.ones(len(paths), dtype=np.bool_), ())
-
-
-def hold_images(
-    paths: Sequence[Path],
-    size: tuple[int, int],
-    *,
-    strict: bool = False,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> StoredImages:
-    """The readable images in memory.
-
-    Raises:
-        DataError: As `decode_images`.
-    """
-    decoded = decode_images(paths, size, strict=strict, workers=workers, progress=progress)
-    pixels = decoded.pixels if decoded.readable.all() else decoded.pixels[decoded.readable]
-    return StoredImages(pixels, decoded.readable, decoded.problems)
-
-
 def prefetch(batches: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """Prepare batches in a background thread, up to `depth` ahead of the consumer.
 
@@ -123,8 +97,8 @@ def prefetch(batches: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     other settings of a thread are not those of the consumer.
 
     Args:
-        batches: What to iterate over; a generator is closed at the end.
-        depth: Batches held ready, at least 1.
+        batches: Any iterable; a generator is closed at the end.
+        depth: Batches kept ready, at least 1.
 
     Raises:
         ConfigError: `depth` is below 1.

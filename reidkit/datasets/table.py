@@ -32,7 +32,7 @@ def load_table(table: Path, name: str) -> ReIDDataset:
 
     Args:
         table: The file.
-        name: What to call the data set.
+        name: Name of the data set.
 
     Raises:
         DataError: The table cannot be read, lacks a column or a value, or names images that do not exist.

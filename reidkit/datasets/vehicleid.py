@@ -20,7 +20,7 @@ VEHICLEID_SIZES = (800, 1600, 2400)
 VEHICLEID_DRAWS = 10
 """Random galleries over which published figures are means."""
 
-_LINE = re.compile(r"(\S+)\s+(\d{1,18})")  # what fits an int64
+_LINE = re.compile(r"(\S+)\s+(\d{1,18})")  # at most 18 digits, which fit an int64
 
 Entry = tuple[Path, int, int]
 
@@ -30,11 +30,11 @@ def load_vehicleid(root: Path, name: str, *, size: int = 800, draws: int = VEHIC
 
     One random image of each test vehicle is the gallery, the others are queries, and scores are means over several such
     draws (section 5.1 of the paper): `Split.draws` holds them all, query and gallery are the first. Cameras are not
-    known: every image counts as of a camera of its own, which is what an unknown camera (-1) means to the evaluation.
+    known (-1): the evaluation leaves out no gallery images of the query's camera.
 
     Args:
         root: Folder that holds `image` and `train_test_split`.
-        name: What to call the data set.
+        name: Name of the data set.
         size: Vehicles in the test list: 800, 1600 or 2400.
         draws: Choices of gallery images, T >= 1; draw t has the seed t.
 

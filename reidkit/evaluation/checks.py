@@ -1,4 +1,4 @@
-"""What features must be before anything is ranked."""
+"""Checks of features before they are ranked."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -216,11 +216,11 @@ def _score_queries(distances: Any, labels: Any) -> Any:
     inverse_penalties = np.zeros(queries, dtype=np.float64)
     first_ranks = np.full(queries, -1, dtype=np.int64)
     for query in prange(queries):
-        matches = _match_distances(distances[query], query, labels)
+        matches = _matches(distances[query], query, labels)
         if len(matches) > 0:
             precisions[query] = _average_precision(distances[query], matches, query, labels)
-            inverse_penalties[query] = len(matches) / (1 + _last_rank(distances[query], matches[-1], query, labels))
-            first_ranks[query] = _first_rank(distances[query], matches[0], query, labels)
+            inverse_penalties[query] = len(matches) / (1 + _rank(distances[query], matches[-1], query, labels))
+            first_ranks[query] = _rank(distances[query], matches[0], query, labels)
     return precisions, inverse_penalties, first_ranks
 
 
@@ -233,19 +233,11 @@ def _enters(query: int, image: int, labels: Any) -> Any:
 
 
 @njit(cache=True)
-def _match_distances(row: Any, query: int, labels: Any) -> Any:
-    """Distances (M,) of the valid matches of one query, ascending."""
-    count = 0
-    for image in range(len(row)):
-        if labels.gallery_ids[image] == labels.query_ids[query] and _enters(query, image, labels):
-            count += 1
-    matches = np.empty(count, dtype=row.dtype)
-    count = 0
-    for image in range(len(row)):
-        if labels.gallery_ids[image] == labels.query_ids[query] and _enters(query, image, labels):
-            matches[count] = row[image]
-            count += 1
-    return np.sort(matches)
+def _matches(row: Any, query: int, labels: Any) -> Any:
+    """Gallery images (M,) that are valid matches of one query, in a stable ascending order of distance."""
+    same = np.flatnonzero(labels.gallery_ids == labels.query_ids[query])
+    images = np.array([image for image in same if _enters(query, int(image), labels)], dtype=np.int64)
+    return images[np.argsort(row[images], kind="mergesort")]
 
 
 @njit(cache=True)
@@ -255,41 +247,23 @@ def _average_precision(row: Any, matches: Any, query: int, labels: Any) -> Any:
     matches (M,) ascending. An image counts for the first match at least as far as itself; a running sum does the rest,
     in O(G log M).
     """
+    nearest = row[matches]
     counts = np.zeros(len(matches) + 1, dtype=np.int64)
     for image in range(len(row)):
         if _enters(query, image, labels):
-            counts[np.searchsorted(matches, row[image])] += 1
+            counts[np.searchsorted(nearest, row[image])] += 1
     total, images = 0.0, 0
     for index in range(len(matches)):
         images += counts[index]
-        total += np.searchsorted(matches, matches[index], side="right") / images
+        total += np.searchsorted(nearest, nearest[index], side="right") / images
     return total / len(matches)
 
 
 @njit(cache=True)
-def _first_rank(row: Any, nearest: float, query: int, labels: Any) -> Any:
-    """0-based rank of the first match in a stable ascending order; nearest is the smallest match distance."""
-    closer, equal_before, found = 0, 0, False
+def _rank(row: Any, match: int, query: int, labels: Any) -> Any:
+    """0-based rank of a match in a stable ascending order of the images that enter."""
+    rank = 0
     for image in range(len(row)):
-        if _enters(query, image, labels):
-            if row[image] < nearest:
-                closer += 1
-            elif row[image] == nearest and not found:
-                found = labels.gallery_ids[image] == labels.query_ids[query]
-                equal_before += not found
-    return closer + equal_before
-
-
-@njit(cache=True)
-def _last_rank(row: Any, farthest: float, query: int, labels: Any) -> Any:
-    """0-based rank of the last match in a stable ascending order; farthest is the largest match distance."""
-    closer, equal, equal_before = 0, 0, 0
-    for image in range(len(row)):
-        if _enters(query, image, labels):
-            if row[image] < farthest:
-                closer += 1
-            elif row[image] == farthest:
-                if labels.gallery_ids[image] == labels.query_ids[query]:
-                    equal_before = equal
-                equal += 1
-    return closer + equal_before
+        before = row[image] < row[match] or (row[image] == row[match] and image < match)
+        rank += before and _enters(query, image, labels)
+    return rank

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,7 +98,7 @@ def extract_to_file(
         counts = {number: sum(content["readable"]) for number, content in work.blocks.items()}
         kept = images.subset(np.array(readable, dtype=np.bool_))
         write_features(output, work.gather(counts), [str(path) for path in kept.paths], kept.identities, kept.cameras)
-        shutil.rmtree(folder)
+        work.remove()
     return Extraction(sum(readable), resumed, tuple(problems))
 
 

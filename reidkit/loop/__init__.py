@@ -1,6 +1,5 @@
 """The training loop: cluster, learn, repeat."""
 
-from reidkit.loop.batches import class_batches
 from reidkit.loop.criteria import BatchContrast, ClusterContrast, Criterion, IdentityLoss, create_classifier
 from reidkit.loop.device import create_fabric, finish_together, place, resolve_device, resolve_precision
 from reidkit.loop.epoch import Epoch, EpochProgress, train_epoch
@@ -10,7 +9,7 @@ from reidkit.loop.images import ImageSet, find_dataset, join_images, read_benchm
 from reidkit.loop.labels import EpochLabels, Features, PseudoLabeler, ground_truth, instances
 from reidkit.loop.model import TrainedModel, build_model, checkpoint_file, inherited_settings, load_model
 from reidkit.loop.optimisation import DECAYED, StepHook
-from reidkit.loop.progress import Progress
+from reidkit.loop.progress import SILENT, Progress
 from reidkit.loop.schedules import cosine_schedule, epoch_rate
 from reidkit.loop.stages import (
     Augment,
@@ -27,6 +26,7 @@ from reidkit.loop.training import train
 
 __all__ = [
     "DECAYED",
+    "SILENT",
     "Augment",
     "BatchContrast",
     "Benchmark",
@@ -51,7 +51,6 @@ __all__ = [
     "Trainer",
     "build_model",
     "checkpoint_file",
-    "class_batches",
     "cluster_fields",
     "cosine_schedule",
     "create_classifier",

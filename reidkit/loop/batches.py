@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,6 @@ from reidkit.datasets import sample_batches
 from reidkit.distributed import ProcessGroup
 from reidkit.loop.images import ImageSet
 
-if TYPE_CHECKING:
-    from reidkit.loop.stages import Learning
-
 __all__ = ["Batch", "BatchReader", "class_batches"]
 
 logger = logging.getLogger(__name__)
@@ -25,9 +22,10 @@ Integers = NDArray[np.int64]
 
 def class_batches(
     domains: Sequence[tuple[Integers, Integers]],
-    learning: "Learning",
     *,
+    batch_size: int,
     instances: int,
+    iterations: int,
     number: int,
     rngs: Sequence[np.random.Generator],
 ) -> Iterator[Integers]:
@@ -35,20 +33,21 @@ def class_batches(
 
     Args:
         domains: Labels (N,) and cameras (N,) of the images of each domain; a batch has those of the first in front.
-        learning: Batch size over all domains, and the number of batches.
+        batch_size: Images of a batch, over all domains.
         instances: Images K of a class.
+        iterations: Number of batches.
         number: The epoch, for the warning that batches are smaller.
         rngs: One for each domain.
 
     Yields:
         (B,) rows of the images, counted over all domains.
     """
-    wanted = max(1, learning.batch_size // instances // len(domains))
+    wanted = max(1, batch_size // instances // len(domains))
     clusters = min(len(np.unique(labels[labels >= 0])) for labels, _ in domains)
     if clusters < wanted:
         logger.warning(
             "epoch %d: %d clusters are fewer than the %d of a batch: batches have %d images instead of %d",
-            *(number, clusters, wanted, clusters * instances * len(domains), learning.batch_size),
+            *(number, clusters, wanted, clusters * instances * len(domains), batch_size),
         )
     drawn = (
         sample_batches(
@@ -56,7 +55,7 @@ def class_batches(
             cameras,
             clusters_per_batch=min(wanted, max(1, clusters)),
             instances=instances,
-            batches=learning.iterations,
+            batches=iterations,
             rng=rng,
         )
         for (labels, cameras), rng in zip(domains, rngs, strict=True)

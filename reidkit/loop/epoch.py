@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,15 +18,13 @@ from reidkit.datasets import prefetch
 from reidkit.errors import TrainingError
 from reidkit.loop.batches import Batch, BatchReader
 from reidkit.loop.criteria import Criterion
+from reidkit.loop.evaluation import Benchmark, ModelScores
 from reidkit.loop.labels import EpochLabels, Features
 from reidkit.loop.optimisation import GradientScaling, StepHook
 from reidkit.loop.randomness import continue_draws, draws_so_far, streams
-from reidkit.loop.stages import Stage
+from reidkit.loop.stages import Stage, StagePlan
+from reidkit.loop.trainer import Trainer
 from reidkit.runs import EpochRecord
-
-if TYPE_CHECKING:
-    from reidkit.loop.evaluation import BenchmarkScores
-    from reidkit.loop.trainer import Trainer
 
 __all__ = ["Epoch", "EpochProgress", "NotFiniteError", "train_epoch"]
 
@@ -99,7 +97,7 @@ class Epoch:
         """The labels of the stage's target."""
         return self.labels.found or self.labels
 
-    def extract(self, trainer: "Trainer") -> Features:
+    def extract(self, trainer: Trainer) -> Features:
         """Extract the features that the stage needs."""
         with self.timed("extract"):
             return self.stage.extract(trainer)
@@ -157,7 +155,7 @@ class Epoch:
         self.progress = progress._replace(images=progress.images + batch.size)
         self.seconds["train"] = round(time.perf_counter() - self._started, 3)
 
-    def state(self, trainer: "Trainer") -> dict[str, Any]:
+    def state(self, trainer: Trainer) -> dict[str, Any]:
         """State of the half-finished epoch by name, tensors and plain values; collective."""
         found = self.labels.found
         return {
@@ -174,7 +172,7 @@ class Epoch:
         }
 
     @classmethod
-    def restore(cls, trainer: "Trainer", stage: Stage, state: Mapping[str, Any]) -> Self:
+    def restore(cls, trainer: Trainer, stage: Stage, state: Mapping[str, Any]) -> Self:
         """Continue the epoch that `state` was called on; weights and optimiser are restored before."""
         if "result" in state:  # of the first versions, which saved the progress by position
             progress = dict(zip(EpochProgress._fields, state["result"], strict=True))
@@ -192,10 +190,24 @@ class Epoch:
         continue_draws(state, epoch.seed, epoch.number, trainer.group, trainer.fabric.device)
         return epoch
 
-    def record(self, trainer: "Trainer", scores: "BenchmarkScores") -> EpochRecord:
+    def evaluate(self, trainer: Trainer, benchmark: Benchmark, plan: StagePlan) -> ModelScores:
+        """Score the model where it is due: every few epochs, before a stage with a new optimiser, and at the end.
+
+        Raises:
+            EvaluationError: No query has a valid match.
+        """
+        found, ends = ModelScores({}), self.number > 0 and plan.ends_stage(self.number)
+        due = ends or self.number % trainer.config.evaluation.every == 0
+        if due and benchmark.ranked is not None:
+            with self.timed("evaluate"):
+                found = trainer.evaluate(*benchmark.ranked)
+        others = benchmark.others if ends else {}
+        return found._replace(others={name: trainer.evaluate(*images).scores for name, images in others.items()})
+
+    def record(self, trainer: Trainer, scores: ModelScores) -> EpochRecord:
         """Summarise the epoch."""
         if not self.number:
-            return EpochRecord(epoch=0, scores=scores.target, seconds=self.seconds)
+            return EpochRecord(epoch=0, scores=scores.scores, seconds=self.seconds)
         return EpochRecord(
             epoch=self.number,
             labels=self.found.kind,
@@ -207,13 +219,13 @@ class Epoch:
             skipped=self.progress.skipped,
             images=self.progress.images,
             metrics=self.stage.metrics(),
-            scores=scores.target,
+            scores=scores.scores,
             others=scores.others,
             seconds=self.seconds,
         )
 
 
-def train_epoch(trainer: "Trainer", epoch: Epoch, after_step: Callable[[], None] = lambda: None) -> None:
+def train_epoch(trainer: Trainer, epoch: Epoch, after_step: Callable[[], None] = lambda: None) -> None:
     """Train to the end of an epoch.
 
     Every process works on its share of each batch. The loss is that of the whole batch, and so is its gradient.
@@ -257,7 +269,7 @@ def train_epoch(trainer: "Trainer", epoch: Epoch, after_step: Callable[[], None]
             after_step()
 
 
-def _read_batches(trainer: "Trainer", epoch: Epoch) -> Generator[Batch, None, None]:
+def _read_batches(trainer: Trainer, epoch: Epoch) -> Generator[Batch, None, None]:
     """Read the batches that are left of an epoch, while the device works on the batch before."""
     stage = epoch.stage
     reader = BatchReader(
@@ -272,7 +284,7 @@ def _read_batches(trainer: "Trainer", epoch: Epoch) -> Generator[Batch, None, No
     return prefetch(map(reader.read, islice(drawn, epoch.progress.done, None)))
 
 
-def _forward_backward(trainer: "Trainer", epoch: Epoch, batch: Batch) -> tuple[Tensor, Any, Tensor]:
+def _forward_backward(trainer: Trainer, epoch: Epoch, batch: Batch) -> tuple[Tensor, Any, Tensor]:
     """Add up the gradients of a batch, one part after the other.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -17,10 +17,12 @@ from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet, find_split, read_split
 from reidkit.loop.labels import Features
 from reidkit.loop.model import TrainedModel
-from reidkit.loop.progress import Progress
+from reidkit.loop.progress import SILENT, Progress
 from reidkit.runs import RunConfig, Scores
 
-__all__ = ["Benchmark", "BenchmarkScores", "Evaluation", "evaluate_model", "evaluate_on"]
+__all__ = ["Benchmark", "Evaluation", "ModelScores", "evaluate_model", "evaluate_on"]
+
+_LABELS = ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")
 
 
 class Benchmark(NamedTuple):
@@ -33,14 +35,17 @@ class Benchmark(NamedTuple):
     new optimiser: they show what UDA forgets of its source."""
 
 
-class BenchmarkScores(NamedTuple):
-    """Scores after an epoch."""
+class ModelScores(NamedTuple):
+    """Scores of a model on query and gallery images, and what they were computed from."""
 
-    target: Scores
+    scores: Scores
     """Empty where nothing was evaluated."""
-    others: Mapping[str, Scores]
-    features: list[Features] | None
-    """(Q, D) and (G, D) of the target."""
+    features: Sequence[Features] = ()
+    """(Q, D) and (G, D); none where nothing was evaluated."""
+    average_precisions: NDArray[np.float64] | None = None
+    """(Q,) in [0, 1], NaN without a valid match; None where the gallery is drawn several times."""
+    others: Mapping[str, Scores] = {}
+    """Scores on other data sets by name."""
 
 
 class Evaluation(NamedTuple):
@@ -54,59 +59,43 @@ class Evaluation(NamedTuple):
     scores: Scores
 
 
-class _Labels(TypedDict):
-    """Identities and cameras of queries (Q,) and gallery (G,)."""
-
-    query_ids: NDArray[np.int64]
-    gallery_ids: NDArray[np.int64]
-    query_cameras: NDArray[np.int64]
-    gallery_cameras: NDArray[np.int64]
-
-
 def evaluate_model(
     fabric: Fabric, model: EmbeddingModel, query: ImageSet, gallery: ImageSet, config: RunConfig, progress: Progress
-) -> tuple[Scores, list[Features]]:
-    """MAP, Rank-1, 5, 10 and mINP in per cent, and the features (Q, D) and (G, D) that they were computed from.
+) -> ModelScores:
+    """Extract features and rank the gallery for each query; collective.
 
     Raises:
         EvaluationError: No query has a valid match.
     """
     group = ProcessGroup.of_fabric(fabric)
     features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
-    scores = _scores(evaluate_ranking, features, query.split, gallery.split) if group.is_main else {}
-    return group.broadcast(scores), features
+    scores, precisions = (
+        _scores(evaluate_ranking, features, query.split, gallery.split) if group.is_main else ({}, None)
+    )
+    return ModelScores(group.broadcast(scores), features, precisions)
 
 
-def _scores(rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split) -> Scores:
+def _scores(
+    rank: Callable[..., RankingResult], features: Sequence[Features], query: Split, gallery: Split
+) -> tuple[Scores, NDArray[np.float64] | None]:
     """Rank the features of queries (Q, D) and gallery (G, D) by `rank`.
 
     Where the gallery of a test is a random choice of its images, the mean over the choices that the data set made.
     """
-    if query.draws is None or gallery.draws is None:
-        labels = _Labels(
-            query_ids=query.identities,
-            gallery_ids=gallery.identities,
-            query_cameras=query.cameras,
-            gallery_cameras=gallery.cameras,
-        )
-        return _figures(rank(*features, **labels))
-    together, identities, cameras = (
-        np.concatenate(pair)
-        for pair in (features, (query.identities, gallery.identities), (query.cameras, gallery.cameras))
-    )
+    (queries, images), draws = features, (query.draws, gallery.draws)
+    ids, cameras = (query.identities, gallery.identities), (query.cameras, gallery.cameras)
+    if draws[0] is None or draws[1] is None:
+        result = rank(queries, images, **dict(zip(_LABELS, (*ids, *cameras), strict=True)))
+        return _metrics(result), result.average_precisions
+    together, every_id, every_camera = (np.concatenate(pair) for pair in (features, ids, cameras))
     drawn: list[Scores] = []
-    for chosen in np.concatenate([query.draws, gallery.draws]).T:
-        labels = _Labels(
-            query_ids=identities[~chosen],
-            gallery_ids=identities[chosen],
-            query_cameras=cameras[~chosen],
-            gallery_cameras=cameras[chosen],
-        )
-        drawn.append(_figures(rank(together[~chosen], together[chosen], **labels)))
-    return {name: float(np.mean([scores[name] for scores in drawn])) for name in drawn[0]}
+    for chosen in np.concatenate([draws[0], draws[1]]).T:
+        labels = (array[rows] for array in (every_id, every_camera) for rows in (~chosen, chosen))
+        drawn.append(_metrics(rank(together[~chosen], together[chosen], **dict(zip(_LABELS, labels, strict=True)))))
+    return {name: float(np.mean([scores[name] for scores in drawn])) for name in drawn[0]}, None
 
 
-def _figures(result: RankingResult) -> Scores:
+def _metrics(result: RankingResult) -> Scores:
     ranks = {f"rank{rank}": 100 * float(result.cmc[rank - 1]) for rank in (1, 5, 10)}
     return {"mAP": 100 * result.mAP, **ranks, "mINP": 100 * result.mINP}
 
@@ -126,7 +115,7 @@ def evaluate_on(
     cameras: bool = True,
     strict: bool = False,
     rerank: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> list[Evaluation]:
     """Scores of a trained model on each of several data sets, in their order.
 
@@ -144,7 +133,6 @@ def evaluate_on(
         DataError: A data set cannot be found or read.
         EvaluationError: No query has a valid match.
     """
-    progress = progress or Progress()
     model, config, _ = trained
     place(fabric, model)
     evaluations = []
@@ -158,8 +146,8 @@ def evaluate_on(
         )
         features = [_retrieval_features(fabric, model, images, config, progress) for images in (query, gallery)]
         splits = query.split, gallery.split
-        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking, features, *splits)))
+        evaluations.append(Evaluation(target, False, _scores(evaluate_ranking, features, *splits)[0]))
         if rerank:
             progress.begin(f"re-rank {target}", 1)
-            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked, features, *splits)))
+            evaluations.append(Evaluation(target, True, _scores(evaluate_reranked, features, *splits)[0]))
     return evaluations

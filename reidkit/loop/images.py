@@ -86,10 +86,10 @@ def read_split(
 
     Args:
         split: Paths, identities and cameras.
-        name: What to call it.
+        name: Name for messages.
         size: (H, W) in pixels.
         strict: Stop at an unreadable image.
-        progress: Told of the images done.
+        progress: Shows the images done.
         store_gib: GiB that the image store may take; None is its default.
 
     Raises:
@@ -125,7 +125,7 @@ def read_dataset(dataset: ReIDDataset, name: str, config: RunConfig, progress: P
     """Open a split of a data set, `train`, `query` or `gallery`, at the model's input size.
 
     Raises:
-        DataError: The split is empty, or what `read_split` raises.
+        DataError: The split is empty, or an error of `read_split`.
     """
     size, strict = config.backbone.image_size, config.data.strict
     return read_split(
@@ -154,10 +154,10 @@ def find_split(dataset: ReIDDataset, name: str) -> Split:
 
 
 def read_benchmark(dataset: ReIDDataset, config: RunConfig, progress: Progress) -> tuple[ImageSet, ImageSet] | None:
-    """Open query and gallery of a data set; None, with a word to the user, if it lacks one of them.
+    """Open query and gallery of a data set; None, with a warning, if it lacks one of them.
 
     Raises:
-        DataError: What `read_split` raises.
+        DataError: An error of `read_split`.
     """
     missing = [name for name in ("query", "gallery") if not len(getattr(dataset, name))]
     if missing:

@@ -2,7 +2,7 @@
 
 from reidkit.runs import EpochRecord
 
-__all__ = ["Progress"]
+__all__ = ["SILENT", "Progress"]
 
 
 class Progress:
@@ -19,3 +19,7 @@ class Progress:
 
     def end_epoch(self, record: EpochRecord) -> None:
         """An epoch is finished; the record is its line in metrics.jsonl."""
+
+
+SILENT = Progress()
+"""Shows nothing."""

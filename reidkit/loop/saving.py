@@ -6,14 +6,17 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+import torch
+
 from reidkit.clustering import clustering_record
 from reidkit.datasets import draw_clusters
-from reidkit.errors import TrainingError
+from reidkit.errors import ReidkitError, RunError, TrainingError
 from reidkit.loop.device import enough_memory, finish_together
 from reidkit.loop.epoch import Epoch, NotFiniteError
-from reidkit.loop.evaluation import Benchmark, BenchmarkScores
+from reidkit.loop.evaluation import Benchmark, ModelScores
 from reidkit.loop.labels import Features, watch_noise
-from reidkit.loop.trainer import StagePlan, Trainer
+from reidkit.loop.stages import StagePlan
+from reidkit.loop.trainer import Trainer
 from reidkit.runs import EpochRecord, Interruption, Loggers, RunFolder, save_rankings
 
 __all__ = ["RunSaver"]
@@ -53,13 +56,37 @@ class RunSaver:
     ) -> None:
         self._stack.__exit__(kind, error, traceback)
 
-    def start(self, history: list[EpochRecord]) -> None:
-        """Begin with the records so far; `save_epoch` adds to them."""
-        self._history = history
-        if self._trainer.group.is_main:
-            self._run.restore_history(history)
-            self._loggers.log(history)
-        self._trainer.progress.start_run(len(history), self._plan.epochs)
+    def start(self, *, resume: bool) -> tuple[list[EpochRecord], Epoch | None]:
+        """Set up the first stage, or continue from the run's last checkpoint, if it has one.
+
+        Returns:
+            The records so far, to which `save_epoch` adds, and the half-finished epoch in which the run was stopped.
+
+        Raises:
+            RunError: The checkpoint cannot be read, or is of other settings.
+        """
+        trainer, state = self._trainer, self._run.load_checkpoint() if resume else None
+        trainer.add_heads(stage.head for stage in self._plan.stages if stage.head is not None)
+        interrupted = None
+        if state is None:
+            trainer.model.retrieval = self._plan.set_up(1, trainer, prepare=False).retrieval
+        else:
+            with self._checkpoint_mismatch():
+                interrupted = self._restore(state)
+        if trainer.group.is_main:
+            self._run.restore_history(self._history)
+            self._loggers.log(self._history)
+        trainer.progress.start_run(len(self._history), self._plan.epochs)
+        return self._history, interrupted
+
+    def _restore(self, state: dict[str, Any]) -> Epoch | None:
+        """Restore history, model, heads and optimiser, and a half-finished epoch."""
+        trainer, partial = self._trainer, state.get("partial")
+        self._history = [EpochRecord.from_line(line) for line in state["history"]]
+        last = partial["epoch"] if partial else len(self._history) - 1
+        stage = self._plan.set_up(max(1, last), trainer, prepare=last > 0)
+        trainer.load_state(state)
+        return Epoch.restore(trainer, stage, partial) if partial else None
 
     def save_clustering(self, epoch: Epoch, features: Features | None) -> None:
         """Measure the clusters of an epoch, warn of noise, save the features of the last one; stop if requested."""
@@ -94,7 +121,7 @@ class RunSaver:
             place = f"The batch of that step, and the losses before it, are in {self._run.bad_batch}"
             raise TrainingError(f"{error}. {place}") from error
 
-    def save_epoch(self, epoch: Epoch, scores: BenchmarkScores) -> None:
+    def save_epoch(self, epoch: Epoch, scores: ModelScores) -> None:
         """Save a finished epoch and add its record to the history; stop if requested.
 
         `source.pt` is the model before a stage that starts with a new optimiser, `best.pt` that of the best scores.
@@ -120,18 +147,18 @@ class RunSaver:
         if epoch.number < self._plan.epochs:
             self._stop_if_requested(f"epoch {epoch.number} is saved")
 
-    def _save_labels(self, epoch: Epoch, scores: BenchmarkScores) -> None:
+    def _save_labels(self, epoch: Epoch, scores: ModelScores) -> None:
         """Write labels, a sheet of clusters for TensorBoard, and the rank lists of the last evaluation."""
         stage, number = epoch.stage, epoch.number
         if number and stage.network is None:
             found = epoch.found
             self._run.save_labels(number, found.labels, stage.target.split.paths)
-            if scores.target and found.kind == "clusters":
+            if scores.scores and found.kind == "clusters":
                 self._run.append_picture(number, "clusters", draw_clusters(found.labels, stage.target.pixels))
-        if number == self._plan.epochs and scores.features is not None and self._benchmark.ranked is not None:
-            query, gallery = (images.split for images in self._benchmark.ranked)
-            if query.draws is None:  # else there is not one gallery
-                save_rankings(self._run, scores.features[0], scores.features[1], query, gallery)
+        ranked, precisions = self._benchmark.ranked, scores.average_precisions
+        if number == self._plan.epochs and ranked is not None and precisions is not None:
+            queries, images = scores.features
+            save_rankings(self._run, precisions, queries, images, ranked[0].split, ranked[1].split)
 
     def _checkpoint_hook(self, epoch: Epoch) -> Callable[[], None]:
         """Save the work now and then, and when the run is asked to stop.
@@ -156,6 +183,20 @@ class RunSaver:
                     self._stop(f"epoch {epoch.number} is saved up to step {epoch.progress.done} of {iterations}")
 
         return after_step
+
+    @contextmanager
+    def _checkpoint_mismatch(self) -> Iterator[None]:
+        """Refuse a checkpoint that is whole, but whose parts are not those of this run."""
+        try:
+            yield
+        except (ReidkitError, torch.OutOfMemoryError):
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise RunError(
+                f"the checkpoint of {self._run.path} does not go with its settings ({reason}); bring back a copy of "
+                "it, or start a new run without --resume"
+            ) from error
 
     def _with_history(self, state: dict[str, Any]) -> dict[str, Any]:
         return state | {"history": [record.as_line() for record in self._history]}

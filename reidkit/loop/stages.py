@@ -1,9 +1,10 @@
 """Stages: runs of epochs that train on the same images by the same rule. A mode is a list of them."""
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,12 +24,12 @@ from reidkit.loop.criteria import (
 )
 from reidkit.loop.images import ImageSet
 from reidkit.loop.labels import EpochLabels, Features, PseudoLabeler, ground_truth, instances
-from reidkit.loop.optimisation import StepHook
+from reidkit.loop.optimisation import StepHook, set_learning_rate
+from reidkit.loop.randomness import start_draws
+from reidkit.loop.schedules import epoch_rate
+from reidkit.loop.trainer import Trainer
 from reidkit.memory import MemoryConfig
 from reidkit.runs import OptimizerConfig, RunConfig, ScheduleConfig
-
-if TYPE_CHECKING:
-    from reidkit.loop.trainer import Trainer
 
 __all__ = [
     "Augment",
@@ -37,6 +38,7 @@ __all__ = [
     "InstanceStage",
     "Learning",
     "Stage",
+    "StagePlan",
     "cluster_fields",
     "identity_stage",
 ]
@@ -120,7 +122,7 @@ class Stage(ABC):
         """The images whose clusters are recorded: the last ones of `images`."""
         return self.images
 
-    def extract(self, trainer: "Trainer") -> Features:
+    def extract(self, trainer: Trainer) -> Features:
         """Extract features (N, D) of all images."""
         return trainer.extract(self.images)
 
@@ -136,9 +138,18 @@ class Stage(ABC):
         """Draw the batches (B,) of an epoch: P classes x K images."""
         # An image that is a class by itself is contrasted with itself.
         count = _VIEWS if labels.kind == "instances" else self.learning.instances
-        return class_batches(
-            [(labels.labels, self.images.split.cameras)], self.learning, instances=count, number=number, rngs=[rng]
-        )
+        return self.draw_batches([(labels.labels, self.images.split.cameras)], count, number, [rng])
+
+    def draw_batches(
+        self,
+        domains: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+        instances: int,
+        number: int,
+        rngs: Sequence[np.random.Generator],
+    ) -> Iterator[NDArray[np.int64]]:
+        """Draw batches of the stage's size, as `class_batches` does."""
+        size, steps = self.learning.batch_size, self.learning.iterations
+        return class_batches(domains, batch_size=size, instances=instances, iterations=steps, number=number, rngs=rngs)
 
     def augment(self, count: int, rng: np.random.Generator) -> Augment:
         """Draw the augmentation of a batch of `count` images."""
@@ -192,7 +203,7 @@ class ClusterStage(Stage):
         return ClusterContrast(features, labels, self.memory, self.device, state)
 
 
-def cluster_fields(trainer: "Trainer") -> dict[str, Any]:
+def cluster_fields(trainer: Trainer) -> dict[str, Any]:
     """Fields of a `ClusterStage`, but for its images, that lasts to the run's end."""
     config, device = trainer.config, trainer.fabric.device
     return {
@@ -249,7 +260,7 @@ class IdentityStage(Stage):
         return WithTriplet(chosen, self.triplet, self.margin) if self.triplet else chosen
 
 
-def identity_stage(images: ImageSet, trainer: "Trainer", *, last_epoch: int) -> IdentityStage:
+def identity_stage(images: ImageSet, trainer: Trainer, *, last_epoch: int) -> IdentityStage:
     """Create the stage of the section `supervised`.
 
     Args:
@@ -286,3 +297,55 @@ def identity_stage(images: ImageSet, trainer: "Trainer", *, last_epoch: int) -> 
         triplet=settings.triplet,
         margin=settings.margin,
     )
+
+
+class StagePlan:
+    """Which stage an epoch, counted from 1, belongs to.
+
+    Args:
+        stages: In the order of their epochs; the last one lasts to the run's end.
+        epochs: Of the run.
+    """
+
+    def __init__(self, stages: Sequence[Stage], epochs: int) -> None:
+        self.stages, self.epochs = stages, epochs
+
+    def at(self, number: int) -> Stage:
+        """The stage of an epoch."""
+        return self.stages[self._index(number)]
+
+    def set_up(self, number: int, trainer: Trainer, *, prepare: bool) -> Stage:
+        """Set up network and optimiser as the stage of an epoch has them, with the parts that it adds to the model."""
+        stage = self.at(number)
+        if prepare and stage.prepare is not None:
+            stage.prepare(trainer.model)
+        trainer.set_up(stage.network, stage.learning.optimizer)
+        return stage
+
+    def enter(self, number: int, trainer: Trainer) -> Stage:
+        """Prepare the trainer for an epoch: parts of a new stage, random state, learning rate."""
+        stage, start = self.at(number), self.stage_start(number)
+        if stage.prepare is not None and number == start + 1:
+            self.set_up(number, trainer, prepare=True)
+        trainer.model.retrieval = stage.retrieval
+        start_draws(trainer.config.seed, number, trainer.group)
+        last = min(stage.last_epoch, self.epochs)
+        base, schedule = stage.learning.optimizer.learning_rate, stage.learning.schedule
+        set_learning_rate(trainer.optimizer, epoch_rate(number - start, last - start, base, schedule))
+        return stage
+
+    def stage_start(self, number: int) -> int:
+        """The last epoch of the stage before that of an epoch, or 0."""
+        index = self._index(number)
+        return self.stages[index - 1].last_epoch if index else 0
+
+    def ends_stage(self, number: int) -> bool:
+        """Whether another stage starts with a new optimiser after an epoch, or the run ends."""
+        for stage, following in itertools.pairwise(self.stages[self._index(number) :]):
+            if following.prepare is not None:
+                return number == stage.last_epoch
+        return number == self.epochs
+
+    def _index(self, number: int) -> int:
+        last = len(self.stages) - 1
+        return next((index for index, stage in enumerate(self.stages) if number <= stage.last_epoch), last)

@@ -1,9 +1,8 @@
-"""Model, heads and optimiser of a run, and the stages that they pass through."""
+"""Model, heads and optimiser of a run."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,21 +12,17 @@ from torch.optim import Optimizer
 
 from reidkit.backbones import EmbeddingModel, synchronise_norms
 from reidkit.distributed import ProcessGroup
-from reidkit.errors import ReidkitError, RunError, TrainingError
+from reidkit.errors import TrainingError
 from reidkit.loop.device import compile_backbones, enough_memory, place
-from reidkit.loop.epoch import Epoch
-from reidkit.loop.evaluation import Benchmark, BenchmarkScores, evaluate_model
+from reidkit.loop.evaluation import ModelScores, evaluate_model
 from reidkit.loop.extract import extract
 from reidkit.loop.images import ImageSet
 from reidkit.loop.labels import Features
-from reidkit.loop.optimisation import check_moments, create_optimizer, set_learning_rate
+from reidkit.loop.optimisation import check_moments, create_optimizer
 from reidkit.loop.progress import Progress
-from reidkit.loop.randomness import start_draws
-from reidkit.loop.schedules import epoch_rate
-from reidkit.loop.stages import Stage
-from reidkit.runs import EpochRecord, RunConfig, RunFolder, Scores
+from reidkit.runs import OptimizerConfig, RunConfig
 
-__all__ = ["StagePlan", "Trainer"]
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -50,43 +45,10 @@ class Trainer:
         self.heads = nn.ModuleList()
         self._place(model)
 
-    def start(self, plan: "StagePlan") -> tuple[list[EpochRecord], None]:
-        """Set up the heads of all stages and the first stage."""
-        self._add_heads(plan)
-        self.set_up(plan.at(1))
-        return [], None
-
-    def restore(self, run: RunFolder, plan: "StagePlan") -> tuple[list[EpochRecord], Epoch | None]:
-        """Continue from the run's last checkpoint, if it has one.
-
-        Returns:
-            The records of its epochs, and the half-finished epoch in which it was stopped.
-
-        Raises:
-            RunError: The checkpoint cannot be read, or is of other settings.
-        """
-        state = run.load_checkpoint()
-        if state is None:
-            return self.start(plan)
-        self._add_heads(plan)
-        with _checkpoint_mismatch(run.path):
-            history = [EpochRecord.from_line(line) for line in state["history"]]
-            partial = state.get("partial")
-            # The parts of model and optimiser whose state is loaded next
-            last = partial["epoch"] if partial else len(history) - 1
-            stage = plan.at(max(1, last))
-            if stage.prepare is not None and last > 0:
-                stage.prepare(self.model)
-        self.set_up(stage)
-        with _checkpoint_mismatch(run.path):
-            self.model.load_state_dict(state["model"])
-            self.heads.load_state_dict(state["heads"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            check_moments(self.optimizer)
-            if scaler := state.get("scaler"):  # of gradients in 16 bits
-                self.fabric.strategy.precision.load_state_dict(scaler)
-            interrupted = Epoch.restore(self, stage, partial) if partial else None
-        return history, interrupted
+    def add_heads(self, heads: Iterable[nn.Module]) -> None:
+        """Take over the heads of all stages; their order is that of the checkpoints."""
+        self.heads = nn.ModuleList(heads)
+        self._place(self.heads)
 
     def weights(self) -> dict[str, Any]:
         """State of the model, to embed images with."""
@@ -104,6 +66,15 @@ class Trainer:
             "scaler": self.fabric.strategy.precision.state_dict(),
         }
 
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` gave; model and optimiser have the same parts as then."""
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        check_moments(self.optimizer)
+        if scaler := state.get("scaler"):  # of gradients in 16 bits
+            self.fabric.strategy.precision.load_state_dict(scaler)
+
     def check_weights(self) -> None:
         """Refuse weights that are not finite: no good checkpoint is replaced by them.
 
@@ -119,23 +90,18 @@ class Trainer:
                         "--precision 32"
                     )
 
-    def _add_heads(self, plan: "StagePlan") -> None:
-        self.heads = nn.ModuleList(stage.head for stage in plan.stages if stage.head is not None)
-        self._place(self.heads)
-        self.model.retrieval = plan.at(1).retrieval
-
     def _place(self, module: nn.Module) -> None:
         place(self.fabric, module)
         if self.config.training.compile:
             compile_backbones(module)
 
-    def set_up(self, stage: Stage) -> None:
-        """Set up network and optimiser for a stage; the weights stay as they are."""
+    def set_up(self, network: nn.Module | None, config: OptimizerConfig) -> None:
+        """Set up the network of a stage, the model by default, and a new optimiser; the weights stay as they are."""
         if self.group.size > 1:
             synchronise_norms(self.model)
             synchronise_norms(self.heads)
-        optimizer = create_optimizer(nn.ModuleList([self.model, self.heads]), stage.learning.optimizer)
-        self.network, self.optimizer = self.fabric.setup(stage.network or self.model, optimizer)
+        optimizer = create_optimizer(nn.ModuleList([self.model, self.heads]), config)
+        self.network, self.optimizer = self.fabric.setup(network or self.model, optimizer)
         self.group.sum_gradients(self.network)
 
     def buffers(self) -> Iterator[Tensor]:
@@ -147,25 +113,12 @@ class Trainer:
         with self._extraction_memory():
             return extract(self.fabric, self.model, images, self.config, self.progress, rows=rows)
 
-    def evaluate(self, benchmark: Benchmark, epoch: Epoch, plan: "StagePlan") -> BenchmarkScores:
-        """Score the model where it is due: every few epochs, before a stage with a new optimiser, and at the end.
+    def evaluate(self, query: ImageSet, gallery: ImageSet) -> ModelScores:
+        """Score the model on query and gallery images.
 
         Raises:
             EvaluationError: No query has a valid match.
         """
-        number = epoch.number
-        ends = number > 0 and plan.ends_stage(number)
-        target: Scores = {}
-        others: dict[str, Scores] = {}
-        features = None
-        if benchmark.ranked is not None and (ends or number % self.config.evaluation.every == 0):
-            with epoch.timed("evaluate"):
-                target, features = self._evaluate(*benchmark.ranked)
-        if ends:
-            others = {name: self._evaluate(*images)[0] for name, images in benchmark.others.items()}
-        return BenchmarkScores(target, others, features)
-
-    def _evaluate(self, query: ImageSet, gallery: ImageSet) -> tuple[Scores, list[Features]]:
         with self._extraction_memory():
             return evaluate_model(self.fabric, self.model, query, gallery, self.config, self.progress)
 
@@ -175,63 +128,3 @@ class Trainer:
             f"features of {size:,} images at a time",
             f"go on with --resume --set evaluation.batch_size={max(1, size // 2)}, which changes no result",
         )
-
-
-class StagePlan:
-    """Which stage an epoch, counted from 1, belongs to.
-
-    Args:
-        stages: In the order of their epochs; the last one lasts to the run's end.
-        epochs: Of the run.
-    """
-
-    def __init__(self, stages: Sequence[Stage], epochs: int) -> None:
-        self.stages, self.epochs = stages, epochs
-
-    def at(self, number: int) -> Stage:
-        """The stage of an epoch."""
-        return self.stages[self._index(number)]
-
-    def enter(self, number: int, trainer: Trainer) -> Stage:
-        """Prepare the trainer for an epoch: parts of a new stage, random state, learning rate."""
-        stage, start = self.at(number), self.stage_start(number)
-        if stage.prepare is not None and number == start + 1:
-            stage.prepare(trainer.model)
-            trainer.set_up(stage)
-        trainer.model.retrieval = stage.retrieval
-        start_draws(trainer.config.seed, number, trainer.group)
-        last = min(stage.last_epoch, self.epochs)
-        base, schedule = stage.learning.optimizer.learning_rate, stage.learning.schedule
-        set_learning_rate(trainer.optimizer, epoch_rate(number - start, last - start, base, schedule))
-        return stage
-
-    def stage_start(self, number: int) -> int:
-        """The last epoch of the stage before that of an epoch, or 0."""
-        index = self._index(number)
-        return self.stages[index - 1].last_epoch if index else 0
-
-    def ends_stage(self, number: int) -> bool:
-        """Whether another stage starts with a new optimiser after an epoch, or the run ends."""
-        for stage, following in itertools.pairwise(self.stages[self._index(number) :]):
-            if following.prepare is not None:
-                return number == stage.last_epoch
-        return number == self.epochs
-
-    def _index(self, number: int) -> int:
-        last = len(self.stages) - 1
-        return next((index for index, stage in enumerate(self.stages) if number <= stage.last_epoch), last)
-
-
-@contextmanager
-def _checkpoint_mismatch(path: Path) -> Iterator[None]:
-    """Refuse a checkpoint that is whole, but whose parts are not those of this run."""
-    try:
-        yield
-    except (ReidkitError, torch.OutOfMemoryError):
-        raise
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise RunError(
-            f"the checkpoint of {path} does not go with its settings ({reason}); bring back a copy of "
-            "it, or start a new run without --resume"
-        ) from error

@@ -7,8 +7,8 @@ from reidkit.loop.device import finish_together
 from reidkit.loop.epoch import Epoch, train_epoch
 from reidkit.loop.evaluation import Benchmark
 from reidkit.loop.saving import RunSaver
-from reidkit.loop.stages import Stage
-from reidkit.loop.trainer import StagePlan, Trainer
+from reidkit.loop.stages import Stage, StagePlan
+from reidkit.loop.trainer import Trainer
 from reidkit.runs import EpochRecord, RunFolder
 
 __all__ = ["train"]
@@ -40,11 +40,10 @@ def train(
     plan = StagePlan(stages, trainer.config.training.epochs)
     with closing(run), RunSaver(trainer, plan, run, benchmark, resume=resume) as saver:
         # The last checkpoint, or a new model and its scores
-        history, interrupted = trainer.restore(run, plan) if resume else trainer.start(plan)
-        saver.start(history)
+        history, interrupted = saver.start(resume=resume)
         if not history:
             untrained = Epoch(0, plan.at(1))
-            saver.save_epoch(untrained, trainer.evaluate(benchmark, untrained, plan))
+            saver.save_epoch(untrained, untrained.evaluate(trainer, benchmark, plan))
         for number in range(len(history), plan.epochs + 1):
             if interrupted is not None:
                 # The rest of the epoch in which the run was stopped
@@ -62,6 +61,6 @@ def train(
             with saver.training(epoch) as checkpoint_hook:
                 train_epoch(trainer, epoch, checkpoint_hook)
             # Scores, checkpoints, and the epoch's record in the history
-            saver.save_epoch(epoch, trainer.evaluate(benchmark, epoch, plan))
+            saver.save_epoch(epoch, epoch.evaluate(trainer, benchmark, plan))
     finish_together()
     return history

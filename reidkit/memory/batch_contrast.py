@@ -1,4 +1,4 @@
-"""Contrast inside a batch: what trains before there is anything worth remembering."""
+"""Contrast within a batch: the loss of epochs without clusters."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def batch_contrast(features: Tensor, labels: Tensor, *, temperature: float = 0.1
     """Supervised contrastive loss of a batch (Khosla et al., arXiv 2004.11362, equation 2).
 
     With two views of every image and one label per image it is SimCLR's NT-Xent loss (Chen et al., arXiv 2002.05709).
-    In float32 whatever the surrounding precision.
+    Computed in float32 under any autocast.
 
     Args:
         features: (B, D) raw features; normalised here.

@@ -1,10 +1,10 @@
-"""The cluster memory of Cluster Contrast (Dai et al., arXiv 2103.11568), without hidden side effects."""
+"""The cluster memory of Cluster Contrast (Dai et al., arXiv 2103.11568)."""
 
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (the name that everybody knows)
+from torch.nn import functional as F  # noqa: N812
 
 from reidkit.errors import ConfigError, TrainingError
 
@@ -18,7 +18,7 @@ def cluster_centroids(features: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         features: (N, D) features, L2-normalised.
-        labels: (N,) int64 in -1..C-1; -1 is noise and is left out. Every cluster 0..C-1 has at least one member.
+        labels: (N,) int64 in -1..C-1; -1 is noise and is ignored. Every cluster 0..C-1 has at least one member.
 
     Returns:
         (C, D) float32 unit vectors.
@@ -35,7 +35,7 @@ def cluster_centroids(features: Tensor, labels: Tensor) -> Tensor:
 
 
 class ClusterMemory(nn.Module):
-    """One unit vector per cluster; a softmax over them is the loss, momentum lets them follow the features.
+    """Memory of one unit vector per cluster: cross-entropy over their softmax, updated with momentum.
 
     Args:
         centroids: (C, D) initial vectors; they are normalised.
@@ -44,7 +44,7 @@ class ClusterMemory(nn.Module):
         update: `"hard"` updates a cluster once per batch with its instance of smallest similarity to the centroid;
             `"mean"` updates it with every instance in turn, in the order of the batch.
 
-    The two halves of a training step are separate on purpose::
+    Loss and update are separate calls: nothing changes in the backward pass::
 
         loss = memory(features, labels)      # gradients flow into the features only
         ...
@@ -62,7 +62,7 @@ class ClusterMemory(nn.Module):
         if temperature <= 0:
             raise ConfigError(f"temperature={temperature}; it must be > 0 (the paper uses 0.05)")
         if not 0 <= momentum < 1:
-            raise ConfigError(f"momentum={momentum}; it must lie in [0, 1) (the paper uses 0.2)")
+            raise ConfigError(f"momentum={momentum}; it must be in [0, 1) (the paper uses 0.2)")
         if update not in get_args(Update):
             raise ConfigError(f"update={update!r}; choose one of {', '.join(get_args(Update))}")
         self.temperature = temperature
@@ -71,7 +71,7 @@ class ClusterMemory(nn.Module):
         self.register_buffer("centroids", F.normalize(centroids.detach().float()))
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of a batch over the clusters, in float32 whatever the surrounding precision.
+        """Compute the cross-entropy of a batch over the clusters, in float32 under any autocast.
 
         Args:
             features: (B, D) raw features; normalised here.
@@ -98,17 +98,17 @@ class ClusterMemory(nn.Module):
         clusters, members = torch.unique(labels, return_inverse=True)
         similarity = (features * self.centroids[labels]).sum(1)
         lowest = similarity.new_full(clusters.shape, torch.inf).scatter_reduce(0, members, similarity, "amin")
-        # Among equals the first of the batch, whatever order a device reduces in.
+        # Of equal similarities the first in the batch counts, whichever a parallel reduction meets first
         positions = torch.arange(len(labels), device=labels.device)
         candidates = torch.where(similarity == lowest[members], positions, len(labels))
         hardest = torch.full_like(clusters, len(labels)).scatter_reduce(0, members, candidates, "amin")
         self._blend(clusters, features[hardest])
 
     def _update_mean(self, features: Tensor, labels: Tensor) -> None:
-        # The i-th instances of all clusters touch different centroids: a round each keeps the order and is parallel.
+        # The i-th instances of all clusters update different centroids: one pass for each i keeps the order
         same_before = (labels[:, None] == labels[None, :]).tril(-1).sum(1)
-        for turn in range(int(same_before.max()) + 1):
-            chosen = same_before == turn
+        for number in range(int(same_before.max()) + 1):
+            chosen = same_before == number
             self._blend(labels[chosen], features[chosen])
 
     def _blend(self, clusters: Tensor, features: Tensor) -> None:

@@ -10,7 +10,7 @@ __all__ = ["MemoryConfig"]
 
 
 class MemoryConfig(Settings):
-    """How the bank of cluster centroids scores a batch and follows it."""
+    """Loss and update of the memory bank of cluster centroids."""
 
     temperature: float = Field(0.05, gt=0)
     """Temperature of the softmax over clusters; logits are cosine / temperature."""

@@ -26,7 +26,7 @@ class DinoLoss(nn.Module):
     Attributes:
         centre: (O,) float32, the moving average of the teacher's outputs (equation 4); a buffer, 0 at first.
 
-    As in `ClusterMemory`, the two halves of a training step are separate on purpose::
+    As in `ClusterMemory`, loss and update are separate calls::
 
         loss = criterion(student, teacher)
         ...
@@ -54,19 +54,19 @@ class DinoLoss(nn.Module):
         if teacher_temperature <= 0:
             raise ConfigError(f"teacher_temperature={teacher_temperature}; it must be > 0 (the paper uses 0.04)")
         if not 0 <= centre_momentum < 1:
-            raise ConfigError(f"centre_momentum={centre_momentum}; it must lie in [0, 1) (the paper uses 0.9)")
+            raise ConfigError(f"centre_momentum={centre_momentum}; it must be in [0, 1) (the paper uses 0.9)")
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.centre_momentum = centre_momentum
         self.register_buffer("centre", torch.zeros(outputs))
 
     def forward(self, student: Tensor, teacher: Tensor, *, teacher_temperature: float | None = None) -> Tensor:
-        """Score a batch, in float32 whatever the surrounding precision.
+        """Compute the loss of a batch, in float32 under any autocast.
 
         Args:
             student: (V * B, O) raw outputs, view by view: V >= 2 views, the two global ones first.
             teacher: (2 * B, O) raw outputs of the global views, in the student's order.
-            teacher_temperature: In place of the one given at the start, for a schedule of it.
+            teacher_temperature: Replaces that of the constructor, for a schedule.
 
         Returns:
             The mean loss, a scalar.
@@ -74,27 +74,27 @@ class DinoLoss(nn.Module):
         Raises:
             TrainingError: The shapes do not fit each other or the centre.
         """
-        batch = self._batch(student, teacher)
+        batch = self._batch_size(student, teacher)
         with torch.autocast(student.device.type, enabled=False):
             with torch.no_grad():
                 targets = self.probabilities(teacher, teacher_temperature).view(_GLOBAL_VIEWS, batch, -1)
             logits = (student.float() / self.student_temperature).view(-1, batch, len(self.centre))
             # A target sums to 1, so that its cross-entropy is logsumexp(logits) - target . logits. The local views meet
             # both targets, a global one only that of the other: no product of all views with all targets is formed.
-            surprise = logits.logsumexp(2)
-            surprise = surprise[:_GLOBAL_VIEWS].sum(0) + _GLOBAL_VIEWS * surprise[_GLOBAL_VIEWS:].sum(0)
-            agreement = (targets.flip(0) * logits[:_GLOBAL_VIEWS]).sum((0, 2))
-            agreement = agreement + (targets.sum(0) * logits[_GLOBAL_VIEWS:].sum(0)).sum(1)
+            log_sums = logits.logsumexp(2)
+            log_sums = log_sums[:_GLOBAL_VIEWS].sum(0) + _GLOBAL_VIEWS * log_sums[_GLOBAL_VIEWS:].sum(0)
+            products = (targets.flip(0) * logits[:_GLOBAL_VIEWS]).sum((0, 2))
+            products = products + (targets.sum(0) * logits[_GLOBAL_VIEWS:].sum(0)).sum(1)
             pairs = _GLOBAL_VIEWS * (len(logits) - 1)
-            loss: Tensor = (surprise - agreement).mean() / pairs
+            loss: Tensor = (log_sums - products).mean() / pairs
             return loss
 
     def probabilities(self, teacher: Tensor, temperature: float | None = None) -> Tensor:
-        """The teacher's centred, sharpened distributions: the targets of the loss.
+        """Centre and sharpen the teacher's outputs: the targets of the loss.
 
         Args:
             teacher: (N, O) raw outputs.
-            temperature: In place of the one given at the start.
+            temperature: Replaces that of the constructor.
 
         Returns:
             (N, O) float32, rows sum to 1.
@@ -111,16 +111,16 @@ class DinoLoss(nn.Module):
         """
         self.centre.lerp_(teacher.float().mean(0), 1 - self.centre_momentum)
 
-    def _batch(self, student: Tensor, teacher: Tensor) -> int:
-        """B, once the shapes are found to fit."""
-        batch, odd = divmod(len(teacher), _GLOBAL_VIEWS)
+    def _batch_size(self, student: Tensor, teacher: Tensor) -> int:
+        """Return B after checking that the shapes fit."""
+        batch, remainder = divmod(len(teacher), _GLOBAL_VIEWS)
         expected = len(self.centre)
         if student.ndim != 2 or teacher.ndim != 2 or {student.shape[1], teacher.shape[1]} != {expected}:
             raise TrainingError(
                 f"student and teacher outputs have shapes {tuple(student.shape)} and {tuple(teacher.shape)}; this loss "
                 f"needs rows of {expected:,} outputs: create it with the outputs of the head"
             )
-        if batch == 0 or odd or len(student) < len(teacher) or len(student) % batch:
+        if batch == 0 or remainder or len(student) < len(teacher) or len(student) % batch:
             raise TrainingError(
                 f"{len(student):,} student rows do not fit {len(teacher):,} teacher rows; the teacher sees the 2 "
                 "global views of every image, the student these and any number of local ones"

@@ -13,13 +13,13 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, *, margin: float | None
     """Batch-hard triplet loss on Euclidean distances (Hermans et al., arXiv 1703.07737, section 2).
 
     Every image is an anchor a with its farthest image p of equal label and its nearest image n of another label; its
-    loss is log(1 + exp(d(a, p) - d(a, n))), or max(0, margin + d(a, p) - d(a, n)). In float32 whatever the surrounding
-    precision. Images that coincide do not pull each other: the gradient of their distance is taken to be 0.
+    loss is log(1 + exp(d(a, p) - d(a, n))), or max(0, margin + d(a, p) - d(a, n)). Computed in
+    float32 under any autocast. The gradient of the distance of equal features is taken to be 0.
 
     Args:
         features: (B, D) raw features; they are not normalised.
         labels: (B,) int64.
-        margin: By how much negatives shall be farther than positives, >= 0; None is the soft margin.
+        margin: Distance by which negatives must be farther than positives, >= 0; None is the soft margin.
 
     Returns:
         The mean loss over the anchors that have both another image of their label and one of another label in the
@@ -35,7 +35,7 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, *, margin: float | None
         same = labels[:, None] == labels[None, :]
         positives = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
         with torch.no_grad():
-            # Differences and not a matrix product, which is off by far more than 1e-6 where images all but coincide.
+            # Differences, not a matrix product: its error is far above 1e-6 for images that almost coincide
             distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
             farthest = distance.masked_fill(~positives, -torch.inf).argmax(1)
             nearest = distance.masked_fill(same, torch.inf).argmin(1)

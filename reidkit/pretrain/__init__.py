@@ -3,7 +3,7 @@
 from reidkit.pretrain.distillation import Distillation, Projections, Rates, StudentAndTeacher
 from reidkit.pretrain.head import DinoHead, clip_gradients, freeze_last
 from reidkit.pretrain.lists import apply_list, data_folder, read_list, relative_names, write_list
-from reidkit.pretrain.selection import Selection, rank_images, score_images, select_images
+from reidkit.pretrain.selection import Selection, rank_images, select_images
 from reidkit.pretrain.selection_plots import describe_selection, write_selection_plots
 from reidkit.pretrain.training import pretrain_stage, train_pretrain
 
@@ -23,7 +23,6 @@ __all__ = [
     "rank_images",
     "read_list",
     "relative_names",
-    "score_images",
     "select_images",
     "train_pretrain",
     "write_list",

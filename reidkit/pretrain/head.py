@@ -1,4 +1,4 @@
-"""The projection head of DINO (Caron et al., arXiv 2104.14294, section 3.1), and what is done to gradients."""
+"""The projection head of DINO (Caron et al., arXiv 2104.14294, section 3.1), and clipping of gradients."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,8 @@ class DinoHead(nn.Module):
     """Three linear layers with GELU between them, L2 normalisation, and weight-normalised outputs.
 
     Args:
-        features: D, the size of the backbone's feature.
-        outputs: O, the prototypes that images are compared with.
+        features: Size D of the backbone's feature.
+        outputs: Number O of prototypes that images are compared with.
         hidden: Width of the first two layers.
         bottleneck: Width of the third, whose output is L2-normalised.
 
@@ -38,20 +38,20 @@ class DinoHead(nn.Module):
         self.last_layer = nn.Linear(bottleneck, outputs, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, D) features of the backbone to (B, O) outputs in [-1, 1]."""
+        """Map features (B, D) of the backbone to outputs (B, O) in [-1, 1]."""
         units = F.normalize(self.mlp(features))
         return F.linear(units, F.normalize(self.last_layer.weight))
 
 
 def freeze_last(head: DinoHead, epoch: int, *, epochs: int = 1) -> None:
-    """Drop the gradient of the last layer while it is frozen: neither gradients nor weight decay move it then.
+    """Remove the gradient of the last layer while it is frozen, so that neither gradient nor weight decay changes it.
 
     Called between the backward pass and the optimiser's step. The public code freezes the first epoch.
 
     Args:
-        head: Without the wrapper of a distributed run.
+        head: The head, without the wrapper of a distributed run.
         epoch: Counted from 0.
-        epochs: For how many epochs the layer is frozen.
+        epochs: Number of epochs for which the layer is frozen.
     """
     if epoch < epochs:
         head.last_layer.weight.grad = None
@@ -61,11 +61,11 @@ def freeze_last(head: DinoHead, epoch: int, *, epochs: int = 1) -> None:
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float = 3.0) -> Tensor:
     """Scale every gradient whose own L2 norm exceeds `limit` down to it, as the public code of DINO does.
 
-    Every parameter is looked at alone, unlike `torch.nn.utils.clip_grad_norm_` over a whole model. Nothing waits for
-    the device. Scaled gradients of mixed precision are to be unscaled first.
+    Every parameter is clipped alone, unlike `torch.nn.utils.clip_grad_norm_` over a whole model. The host does not wait
+    for the device. Scaled gradients of mixed precision must be unscaled first.
 
     Args:
-        parameters: Those without a gradient are passed over.
+        parameters: Those without a gradient are ignored.
         limit: Largest norm, > 0.
 
     Returns:

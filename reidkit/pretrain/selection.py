@@ -8,7 +8,6 @@ that domain hardly changes, that of a foreign one does.
 import hashlib
 import logging
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -29,7 +28,7 @@ from reidkit.loop import Progress, TrainedModel, finish_together, place
 from reidkit.pretrain.lists import read_scores, write_list, write_scores
 from reidkit.storage import WorkFolder
 
-__all__ = ["CHUNK", "Direction", "Selection", "rank_images", "score_images", "select_images"]
+__all__ = ["CHUNK", "Direction", "Selection", "rank_images", "select_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ def select_images(  # noqa: PLR0913
     _begin_work(work, inputs, group)
 
     # The other scores
-    scores = score_images(fabric, pretrained, finetuned, root, names, work, known=known, chunk=chunk, progress=progress)
+    scores = _score_images(fabric, (pretrained, finetuned), root, names, work, known, chunk, progress or Progress())
 
     # The list and the table
     selection = rank_images(names, scores, keep=keep, direction=direction)
@@ -130,49 +129,25 @@ def select_images(  # noqa: PLR0913
         _warn_of_unreadable(selection)
         write_list(listing, selection.kept_names)
         write_scores(table, names, scores, selection.order, selection.kept, inputs)
-        shutil.rmtree(work.path)
+        work.remove()
     return selection
 
 
-def score_images(  # noqa: PLR0913
+def _score_images(
     fabric: Fabric,
-    pretrained: TrainedModel,
-    finetuned: TrainedModel,
+    models: tuple[TrainedModel, TrainedModel],
     root: Path,
     names: Sequence[str],
     work: WorkFolder,
-    *,
-    known: Scores | None = None,
-    chunk: int = CHUNK,
-    progress: Progress | None = None,
+    known: Scores | None,
+    chunk: int,
+    progress: Progress,
 ) -> Scores:
-    """Cosine of each image's features before the neck in two models, c(x) = cos(theta_s(x), theta_t(x)).
+    """Cosines (N,) of the features before the neck in two models, c(x) = cos(theta_s(x), theta_t(x)); NaN: unreadable.
 
-    Both models are put on the device and into evaluation mode; nothing is augmented, and each image is read once, at
-    the fine-tuned model's size. Every finished chunk is a block of the work folder. Rank r of W processes scores the
-    chunks r, r + W, ...
-
-    Args:
-        fabric: Device, precision and processes.
-        pretrained: theta_s; its own mean and standard deviation prepare its images.
-        finetuned: theta_t, likewise.
-        root: The data's folder.
-        names: N names relative to it.
-        work: Finished chunks; begun by the caller.
-        known: (N,) scores of the same inputs; only chunks with a NaN among them are scored.
-        chunk: Most images in memory at a time; twice as many while the next are read.
-        progress: Gets the number of images done.
-
-    Returns:
-        (N,) cosines in every process, NaN where the image is unreadable.
-
-    Raises:
-        CheckpointError: The models do not go together, or compute no finite features.
-        DataError: A block of the work folder is damaged.
-        RunError: A file cannot be written.
+    Nothing is augmented, and each image is read once, at the size of the models. Only chunks with a NaN among the known
+    scores (N,) are scored. Rank r of W processes takes the chunks r, r + W, ...; each has all scores in the end.
     """
-    size = _check_pair(pretrained, finetuned)
-    progress = progress or Progress()
     group = ProcessGroup.of_fabric(fabric)
     work.load()
     group.barrier()  # none is written before all have looked
@@ -184,13 +159,13 @@ def score_images(  # noqa: PLR0913
     ]
 
     # Scores of this process's chunks
-    for trained in (pretrained, finetuned):
+    for trained in models:
         place(fabric, trained.model)
         trained.model.eval()
     progress.begin("score", sum(stop - start for _, (start, stop) in own))
     done = 0
-    for (number, (start, stop)), images in _read_ahead(root, names, size, own):
-        cosines = _cosines(fabric, (pretrained, finetuned), images.pixels)
+    for (number, (start, stop)), images in _read_ahead(root, names, models[1].model.image_size, own):
+        cosines = _cosines(fabric, models, images.pixels)
         cosines[~images.readable] = np.nan
         _check_finite(cosines, images.readable, names[start:stop])
         work.add(cosines, {}, number=number)
@@ -245,8 +220,8 @@ def _kept_count(keep: float, images: int) -> int:
     return int(keep)
 
 
-def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> tuple[int, int]:
-    """The common size (H, W) of the images of two models whose features can be compared."""
+def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> None:
+    """Refuse two models whose features cannot be compared."""
     for what, one, other in (
         ("images of HxW", pretrained.model.image_size, finetuned.model.image_size),
         ("features of D", (pretrained.model.feature_dim,), (finetuned.model.feature_dim,)),
@@ -257,7 +232,6 @@ def _check_pair(pretrained: TrainedModel, finetuned: TrainedModel) -> tuple[int,
                 f"the pre-trained model {pretrained.path} has {what} = {sizes[0]}, the fine-tuned {finetuned.path} "
                 f"{sizes[1]}; the score compares a model with itself after fine-tuning: name checkpoints of one model"
             )
-    return finetuned.model.image_size
 
 
 def _describe_inputs(

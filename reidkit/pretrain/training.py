@@ -13,6 +13,7 @@ from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import CropConfig, apply_crops, draw_crops
 from reidkit.errors import ConfigError
 from reidkit.loop import (
+    SILENT,
     Augment,
     Benchmark,
     Criterion,
@@ -25,7 +26,6 @@ from reidkit.loop import (
     StepHook,
     Trainer,
     build_model,
-    class_batches,
     create_fabric,
     find_dataset,
     instances,
@@ -46,7 +46,7 @@ def train_pretrain(
     run: RunFolder,
     *,
     data_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     resume: bool = False,
 ) -> list[EpochRecord]:
     """Train on the images of `config.data.target` without labels, from random weights or those that the settings name.
@@ -55,18 +55,17 @@ def train_pretrain(
 
     Args:
         config: All settings.
-        run: Where everything is written.
-        data_root: Where data sets lie; None is `REIDKIT_DATA` or `data`.
-        progress: Told of everything that happens.
-        resume: Go on from the run's last checkpoint.
+        run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint.
 
     Returns:
         One record per epoch, from epoch 0 (before training).
 
     Raises:
-        ReidkitError: Data, list, weights, settings or the run folder are unusable.
+        ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
-    progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
     student = build_model(config.backbone, config.seed)
     teacher = build_model(config.backbone.model_copy(update={"drop_path": 0.0, "pretrained": ""}), config.seed)
@@ -127,8 +126,7 @@ class PretrainStage(Stage):
 
     def batches(self, labels: EpochLabels, number: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         """Draw every image once before any twice."""
-        domains = [(labels.labels, self.images.split.cameras)]
-        return class_batches(domains, self.learning, instances=1, number=number, rngs=[rng])
+        return self.draw_batches([(labels.labels, self.images.split.cameras)], 1, number, [rng])
 
     def augment(self, count: int, rng: np.random.Generator) -> Augment:
         """Draw the global and local crops of a batch."""

@@ -38,26 +38,6 @@ class _DamagedError(Exception):
     """A checkpoint is not as it was written."""
 
 
-class _Hashed:
-    """File that hashes what torch writes to it, and keeps the error of a write, which torch hides."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.digest = file, hashlib.sha256()
-        self.failure: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
-        self.digest.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """`atomic_write` flushes."""
-
-
 def write_checkpoint(folder: Path, name: str, state: Mapping[str, Any]) -> None:
     """Write NAME.pt, tensors and plain values only, in one step; the `last.pt` before it becomes `previous.pt`.
 
@@ -66,13 +46,15 @@ def write_checkpoint(folder: Path, name: str, state: Mapping[str, Any]) -> None:
     """
     path = folder / f"{name}.pt"
     with atomic_write(path) as file:
-        hashed = _Hashed(file)
         try:
-            content = {"format": CHECKPOINT_FORMAT, "reidkit": __version__, **state}
-            torch.save(content, hashed)  # type: ignore[arg-type]  # torch needs no more of a file
+            torch.save({"format": CHECKPOINT_FORMAT, "reidkit": __version__, **state}, file)
         except RuntimeError as error:
-            raise hashed.failure or error from None
-        file.write(b"\nreidkit sha256 %s\n" % hashed.digest.hexdigest().encode())
+            # After a failed write torch raises an error of its own.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        length = file.tell()
+        file.flush()
+        with Path(file.name).open("rb") as written:
+            file.write(b"\nreidkit sha256 %s\n" % _digest(written, length))
         if name == _LAST:
             file.flush()
             os.fsync(file.fileno())  # only a complete file displaces the previous one
@@ -125,17 +107,20 @@ def is_intact(path: Path) -> bool | None:
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
-        left = max(0, os.fstat(file.fileno()).st_size - _TRAILER_BYTES)
-        file.seek(left)
+        length = max(0, os.fstat(file.fileno()).st_size - _TRAILER_BYTES)
+        file.seek(length)
         stored = _TRAILER.fullmatch(file.read())
-        if stored is None:
-            return None
-        file.seek(0)
-        digest = hashlib.sha256()
-        while left and (chunk := file.read(min(left, _CHUNK))):
-            digest.update(chunk)
-            left -= len(chunk)
-    return digest.hexdigest().encode() == stored[1]
+        return None if stored is None else _digest(file, length) == stored[1]
+
+
+def _digest(file: IO[bytes], length: int) -> bytes:
+    """SHA-256 of the first bytes of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while length and (chunk := file.read(min(length, _CHUNK))):
+        digest.update(chunk)
+        length -= len(chunk)
+    return digest.hexdigest().encode()
 
 
 def _read(path: Path) -> State:

@@ -1,4 +1,4 @@
-"""One run's configuration: the settings of all rooms, joined."""
+"""Configuration of a run: the settings of all packages, joined."""
 
 from typing import Annotated, Literal
 
@@ -31,16 +31,16 @@ Precision = Literal["auto", "32", "bf16", "16"]
 
 
 class RecipeInfo(Settings):
-    """Where a configuration comes from."""
+    """Origin of a configuration."""
 
     name: str = ""
     """Name of the recipe, mode/name."""
 
     description: str = ""
-    """What the recipe is for, and the result to expect."""
+    """Purpose of the recipe, and the result to expect."""
 
     source: str = ""
-    """Where its values come from."""
+    """Source of its values."""
 
     expected: str = ""
     """The result that the paper reports for it, in per cent."""
@@ -50,11 +50,11 @@ class WarmupConfig(Settings):
     """Epochs before the first clustering, for backbones that start from random weights."""
 
     epochs: int = Field(0, ge=0)
-    """How many of the run's epochs; 0 for pre-trained backbones. From random weights first clusters are arbitrary."""
+    """The first epochs of the run; 0 for pre-trained backbones. From random weights first clusters are arbitrary."""
 
     source: str = ""
     """Another, labelled data set whose identities to learn, such as `synthetic-crowd`. Empty: the target's own images
-    without labels, every image a class of its own (SimCLR)."""
+    without labels, every image its own class (SimCLR)."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target of the classification of a source's identities that is spread over all of them."""
@@ -85,7 +85,7 @@ class OptimizerConfig(Settings):
     """Learning rate of biases over that of all other weights."""
 
     decay_biases: bool = True
-    """Let the weight decay reach biases and the weights of norms too."""
+    """Apply the weight decay to biases and the weights of norms too."""
 
 
 class ScheduleConfig(Settings):
@@ -106,7 +106,7 @@ class ScheduleConfig(Settings):
 
 
 class TrainingConfig(Settings):
-    """How long and on what."""
+    """Length and device of a training."""
 
     epochs: int = Field(50, ge=1)
     """Rounds of feature extraction, clustering and training, the warm-up's included."""
@@ -124,7 +124,7 @@ class TrainingConfig(Settings):
     """Compile the backbone by torch.compile: minutes at the start, faster steps afterwards, on GPUs above all."""
 
     save_minutes: float = Field(30.0, gt=0)
-    """An epoch that trains for longer is saved so often inside it too, every so many minutes."""
+    """Minutes between two saves inside an epoch that takes longer."""
 
     skip_limit: int = Field(10, ge=0)
     """Steps in an epoch that may be skipped because their loss is not finite; one more stops the run."""
@@ -163,7 +163,7 @@ class SupervisedConfig(Settings):
     """
 
     epochs: int = Field(0, ge=0)
-    """UDA: how many of the run's epochs are trained on the source, the first ones. Supervised training: not used."""
+    """UDA: epochs of the run that are trained on the source, the first ones. Supervised training: not used."""
 
     iterations: int | None = Field(None, ge=1)
     """Training steps in an epoch; None: as many as its images fill batches."""
@@ -198,7 +198,7 @@ class SupervisedConfig(Settings):
 
 
 class UDAConfig(Settings):
-    """How the target follows the source."""
+    """Adaptation from the source to the target."""
 
     strategy: Literal["finetune", "joint"] = "finetune"
     """`finetune`: clusters of the target alone, from the backbone that the source has trained; `joint`: classes of the
@@ -224,8 +224,8 @@ class PretrainConfig(Settings):
     """Training steps in an epoch; None: as many as the images fill batches."""
 
     parts: int = Field(1, ge=1)
-    """A batch goes through the network in so many parts, whose gradients add up: the more, the less memory. BatchNorm
-    then sees the images of one part."""
+    """Accumulation steps: a batch goes through the network in this many parts, whose gradients add up; more take less
+    memory. BatchNorm then sees the images of one part."""
 
     outputs: int = Field(65_536, ge=2)
     """Outputs of the head: prototypes that images are compared with."""
@@ -279,7 +279,7 @@ class PretrainConfig(Settings):
 
 
 class EvaluationConfig(Settings):
-    """When and how to evaluate."""
+    """Evaluations during a run."""
 
     every: int = Field(5, ge=1)
     """Epochs between evaluations; the start and the last epoch are always evaluated."""
@@ -292,19 +292,19 @@ class EvaluationConfig(Settings):
 
 
 class LoggingConfig(Settings):
-    """Who follows a run; its folder has figures and pictures for TensorBoard in any case."""
+    """Services that log a run; its folder has metrics and pictures for TensorBoard in any case."""
 
     loggers: tuple[Literal["mlflow", "wandb"], ...] = ()
-    """`wandb` (Weights & Biases) and `mlflow`: told the configuration and the figures of every epoch. Where, and as
-    whom, is said by their own means: `wandb login`, `MLFLOW_TRACKING_URI`."""
+    """`wandb` (Weights & Biases) and `mlflow`: they get the configuration and the metrics of every epoch. Where,
+    and as whom, is set by their own means: `wandb login`, `MLFLOW_TRACKING_URI`."""
 
 
 class RunConfig(Settings):
     """Everything that decides a run."""
 
     mode: Literal["usl", "supervised", "uda", "pretrain"] = "usl"
-    """The wiring: `usl` (no labels), `uda` (a labelled source, then the target), `supervised` (the target's labels),
-    `pretrain` (self-distillation)."""
+    """Kind of training: `usl` (no labels), `uda` (a labelled source, then the target), `supervised` (the target's
+    labels), `pretrain` (self-distillation)."""
 
     seed: int = Field(1, ge=0, lt=2**32)
     """Seed of everything random; the same seed gives the same run on the same machine."""

@@ -24,7 +24,7 @@ def event_path(folder: Path) -> Path:
 
 
 def append_scalars(path: Path, step: int, metrics: Mapping[str, float]) -> None:
-    """Append named metrics of one step to an event file.
+    """Append metrics of one step to an event file.
 
     The first event of a file makes the events of older files void from that step on.
 

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,21 +37,17 @@ _STATES = TypeAdapter(dict[str, _State])
 
 
 def _open_wandb(path: Path, run: str | None) -> Any:
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
-
+    wandb, loggers = map(import_module, ("wandb", "pytorch_lightning.loggers"))
     # The console stays ours; a service out of reach must neither ask nor hold up a run that is done.
     settings = wandb.Settings(console="off", login_timeout=60, finish_timeout=60)
     project = os.environ.get("WANDB_PROJECT", "reidkit")
-    return WandbLogger(path.resolve().name, path, id=run, project=project, settings=settings)
+    return loggers.WandbLogger(path.resolve().name, path, id=run, project=project, settings=settings)
 
 
 def _open_mlflow(path: Path, run: str | None) -> Any:
-    import mlflow
-    from pytorch_lightning.loggers import MLFlowLogger
-
+    mlflow, loggers = map(import_module, ("mlflow", "pytorch_lightning.loggers"))
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "reidkit")
-    opened = MLFlowLogger(experiment, path.resolve().name, mlflow.get_tracking_uri(), run_id=run)
+    opened = loggers.MLFlowLogger(experiment, path.resolve().name, mlflow.get_tracking_uri(), run_id=run)
     if run is not None:
         opened.experiment.update_run(run, status="RUNNING")
     return opened
@@ -98,7 +95,7 @@ class Loggers:
         self._path, self._config = path, config
         self._states = _read_states(path / STATE) if resume and names else {}
         self._opened: dict[str, Any] = {}
-        self._quiet_until = dict.fromkeys(names, 0.0)
+        self._quiet_until: dict[str, float] = dict.fromkeys(names, 0.0)
 
     def __enter__(self) -> "Loggers":
         return self
@@ -127,7 +124,7 @@ class Loggers:
         if state and not new:
             return
         if name not in self._opened:
-            self._opened[name] = SERVICES[name][0](self._path, state and state.run)
+            self._opened[name] = SERVICES[name][0](self._path, state.run if state else None)
         if state is None:
             self._opened[name].log_hyperparams(self._config.model_dump(mode="json"))
             state = self._states[name] = _State(run=str(self._opened[name].version))

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from reidkit.datasets import JUNK, UNKNOWN, Split
 from reidkit.errors import RunError
-from reidkit.evaluation import evaluate_ranking
 from reidkit.runs.run_folder import RunFolder
 from reidkit.storage import atomic_write, read_arrays
 
@@ -24,16 +23,7 @@ Floats = NDArray[np.float32]
 _PER_KIND = 12
 _LENGTH = 10
 _MISSING = -1  # gallery row of a place that a short gallery leaves empty
-_COLUMNS = {
-    "kinds": ("U", 1),
-    "queries": ("i", 1),
-    "query_paths": ("U", 1),
-    "rows": ("i", 2),
-    "scores": ("f", 2),
-    "right": ("b", 2),
-    "gallery_paths": ("U", 2),
-}
-"""Arrays of the file beside `average_precisions`: type and number of dimensions."""
+_ARRAYS = ("average_precisions", "kinds", "queries", "query_paths", "rows", "scores", "right", "gallery_paths")
 
 
 class RankList(NamedTuple):
@@ -67,40 +57,38 @@ class Rankings(NamedTuple):
 
 def save_rankings(
     run: RunFolder,
+    average_precisions: NDArray[np.floating[Any]],
     query_features: NDArray[np.floating[Any]],
     gallery_features: NDArray[np.floating[Any]],
     query: Split,
     gallery: Split,
 ) -> None:
-    """Score each query by the Market-1501 protocol (see `evaluate_ranking`) and write rankings.npz.
+    """Write rankings.npz: the average precision of each query, and first places of some.
 
-    The file names at most 36 queries with 10 gallery images each, whatever Q and G are.
+    The file names at most 36 queries with 10 gallery images each, for any Q and G.
 
     Args:
         run: Where it is written; an older file is replaced.
+        average_precisions: (Q,) in [0, 1], from `evaluate_ranking`; NaN without a valid match.
         query_features: (Q, D), L2-normalised.
         gallery_features: (G, D), L2-normalised.
         query: The queries.
         gallery: The gallery.
 
     Raises:
-        EvaluationError: Features and splits disagree, or no query has a match.
         RunError: The file cannot be written.
     """
     queries, images = (np.ascontiguousarray(array, np.float32) for array in (query_features, gallery_features))
-    precisions = evaluate_ranking(
-        queries,
-        images,
-        query_ids=query.identities,
-        gallery_ids=gallery.identities,
-        query_cameras=query.cameras,
-        gallery_cameras=gallery.cameras,
-    ).average_precisions.astype(np.float32)
+    precisions = average_precisions.astype(np.float32)
     chosen = _choose(precisions, query.identities)
+
+    # First places of the best, the worst and the median queries
     kinds = [kind for kind, rows in chosen.items() for _ in rows]
     numbers = np.array([row for rows in chosen.values() for row in rows], np.int64)
     rows, scores = _first_places(queries[numbers], images, _left_out(query, gallery, numbers))
     right = (rows != _MISSING) & (gallery.identities[rows] == query.identities[numbers, None])
+
+    # Images by their paths
     names = [["" if row == _MISSING else str(gallery.paths[row].resolve()) for row in places] for places in rows]
     with atomic_write(run.path / RANKINGS) as file:
         np.savez_compressed(
@@ -126,14 +114,12 @@ def read_rankings(folder: Path) -> Rankings | None:
     if not path.exists():
         return None
     try:
-        columns = read_arrays(path, ("average_precisions", *_COLUMNS))
-        precisions = columns.pop("average_precisions").astype(np.float32)
-        _check(columns, len(precisions))
+        arrays = read_arrays(path, _ARRAYS)
+        return Rankings(arrays["average_precisions"], [_rank_list(arrays, row) for row in range(len(arrays["kinds"]))])
     except Exception as error:  # damaged files raise many kinds
         raise RunError(
             f"{path} is damaged ({type(error).__name__}: {error}); remove it: the report does without"
         ) from error
-    return Rankings(precisions, [_rank_list(columns, index, precisions) for index in range(len(columns["kinds"]))])
 
 
 def _choose(precisions: Floats, identities: NDArray[np.int64]) -> dict[Kind, list[int]]:
@@ -176,28 +162,19 @@ def _first_places(queries: Floats, images: Floats, out: NDArray[np.bool_]) -> tu
     return np.where(empty, _MISSING, rows), np.where(empty, 0, scores).astype(np.float32)
 
 
-def _check(columns: dict[str, NDArray[Any]], queries: int) -> None:
-    lists, length = len(columns["kinds"]), columns["rows"].shape[-1]
-    for name, (kind, dimensions) in _COLUMNS.items():
-        array = columns[name]
-        if array.shape != (lists, length)[:dimensions] or array.dtype.kind != kind:
-            raise ValueError(f"{name} of shape {array.shape} and type {array.dtype}")
-    numbers = columns["queries"]
-    if not set(columns["kinds"].tolist()) <= set(get_args(Kind)) or ((numbers < 0) | (numbers >= queries)).any():
-        raise ValueError("it refers to queries or kinds that it does not have")
-
-
-def _rank_list(columns: dict[str, NDArray[Any]], index: int, precisions: Floats) -> RankList:
-    query = int(columns["queries"][index])
-    held = columns["rows"][index] != _MISSING
-    rows, scores, right, paths = (columns[name][index][held] for name in ("rows", "scores", "right", "gallery_paths"))
+def _rank_list(arrays: dict[str, NDArray[Any]], index: int) -> RankList:
+    kind, query = arrays["kinds"][index].item(), int(arrays["queries"][index])
+    if kind not in get_args(Kind):
+        raise ValueError(f"a rank list is one of {get_args(Kind)}, not {kind!r}")
+    held = arrays["rows"][index] != _MISSING
+    rows, scores, right, paths = (arrays[name][index][held] for name in ("rows", "scores", "right", "gallery_paths"))
     return RankList(
-        kind=columns["kinds"][index].item(),
+        kind=kind,
         query=query,
-        average_precision=float(precisions[query]),
-        path=Path(columns["query_paths"][index].item()),
+        average_precision=float(arrays["average_precisions"][query]),
+        path=Path(arrays["query_paths"][index].item()),
         rows=rows.tolist(),
-        scores=scores.tolist(),
+        scores=scores.astype(np.float64).tolist(),
         right=right.tolist(),
         paths=[Path(path) for path in paths.tolist()],
     )

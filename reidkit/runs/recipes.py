@@ -157,39 +157,28 @@ def describe_config(config: RunConfig) -> str:
 
     That is `recipe`, whose source is given at the top, or `default` where the recipe does not set it.
     """
-    top = [_described(config, name) for name in RunConfig.model_fields if name not in _sections_of(config)]
-    return "\n\n".join([_legend(config), "\n".join(top), *_described_sections(config, "")])
-
-
-def _sections_of(settings: BaseModel) -> dict[str, BaseModel]:
-    """Settings within settings, by name."""
-    return {name: value for name, value in settings if isinstance(value, BaseModel)}
-
-
-def _described_sections(settings: BaseModel, prefix: str, *, given: bool = True) -> list[str]:
-    """A table per section, those within it after it; all of a section that no recipe has `given` is default."""
-    described = []
-    for name, section in _sections_of(settings).items():
-        inner_given = given and name in settings.model_fields_set
-        heading = _comment(inspect.cleandoc(type(section).__doc__ or ""))
-        inner = _sections_of(section)
-        own = [field for field in type(section).model_fields if field not in inner]
-        values = [_described(section, field, given=inner_given) for field in own]
-        described.append("\n".join([heading, f"[{prefix}{name}]", *values]))
-        described += _described_sections(section, f"{prefix}{name}.", given=inner_given)
-    return described
-
-
-def _legend(config: RunConfig) -> str:
     name, source = config.recipe.name or "the recipe", config.recipe.source or "none given"
-    return _comment(
+    legend = (
         "Beside each value stands where it is from:\n"
         f"  recipe   {name}; source: {source}\n"
         "  default  what reidkit takes where a recipe says nothing"
     )
+    return "\n\n".join([_comment(legend), *_tables(config, "", given=True)])
 
 
-def _described(settings: BaseModel, name: str, *, given: bool = True) -> str:
+def _tables(settings: BaseModel, name: str, *, given: bool) -> list[str]:
+    """Format settings and the sections within them; all of a section that no recipe has `given` is default."""
+    sections = {field: value for field, value in settings if isinstance(value, BaseModel)}
+    lines = [_comment(inspect.cleandoc(type(settings).__doc__ or "")), f"[{name}]"] if name else []
+    own = [field for field in type(settings).model_fields if field not in sections]
+    tables = ["\n".join([*lines, *(_described(settings, field, given=given) for field in own)])]
+    for field, section in sections.items():
+        inner = given and field in settings.model_fields_set
+        tables += _tables(section, f"{name}.{field}".lstrip("."), given=inner)
+    return tables
+
+
+def _described(settings: BaseModel, name: str, *, given: bool) -> str:
     value, description = getattr(settings, name), type(settings).model_fields[name].description or ""
     origin = "recipe" if given and name in settings.model_fields_set else "default"
     # TOML has no null: a setting that is left to the program is shown, but commented out.

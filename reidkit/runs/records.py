@@ -18,7 +18,7 @@ class EpochRecord:
 
     epoch: int
     labels: str | None = None
-    """`clusters`, `instances` (every image a class of its own) or `identities`; None in epoch 0."""
+    """`clusters`, `instances` (every image a class by itself) or `identities`; None in epoch 0."""
     clusters: int | None = None
     """Number of classes."""
     noise: float | None = None

@@ -1,11 +1,12 @@
 """The run folder: everything that a report or a resumed run needs."""
 
+import itertools
 import json
 import logging
 import os
 import platform
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log_file = path / "log.txt"
+        self.bad_batch = path / "bad_batch.npz"
         self._checkpoints, self._labels = path / "checkpoints", path / "labels"
         self._events: Path | None = None
         self._lock: BaseFileLock | None = None
@@ -70,17 +72,22 @@ class RunFolder:
         Raises:
             RunError: The folder is used already, or cannot be written.
         """
+        # The folder
         if os.path.lexists(path) and not _may_be_run(path):
             raise _used(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made ({error.strerror}); choose another folder with --output") from None
+
+        # One writer
         run = cls(path)
         run._lock = hold(path)
         if (path / "metrics.jsonl").exists():
             run.close()
             raise _used(path)
+
+        # Configuration and environment
         run.save_config(config)
         run._write("environment.json", json.dumps(environment(), indent=2).encode())
         run._tidy()
@@ -203,11 +210,6 @@ class RunFolder:
         with atomic_write(self._labels / f"epoch_{epoch:03d}.npz") as file:
             np.savez_compressed(file, labels=labels, paths=np.array([str(path.resolve()) for path in paths]))
 
-    @property
-    def bad_batch(self) -> Path:
-        """File that `save_bad_batch` writes."""
-        return self.path / "bad_batch.npz"
-
     def save_bad_batch(
         self, indices: NDArray[np.int64], paths: Sequence[Path], labels: NDArray[np.int64], losses: Sequence[float]
     ) -> None:
@@ -260,7 +262,7 @@ class RunFolder:
         metrics = self.path / "metrics.jsonl"
         if state is None and metrics.exists() and metrics.stat().st_size:
             raise RunError(
-                f"{self._checkpoints} has neither last.pt nor previous.pt, though {metrics.name} tells of finished "
+                f"{self._checkpoints} has neither last.pt nor previous.pt, though {metrics.name} has finished "
                 "epochs; bring a checkpoint back, or start a new run without --resume"
             )
         return state
@@ -276,17 +278,15 @@ def new_run_path(parent: Path, name: str) -> Path:
     Raises:
         RunError: It cannot be made.
     """
-    number = 1
-    while True:
-        path = _numbered(parent, name, number)
+    for path in _numbered(parent, name):
         try:
             path.mkdir(parents=True)
         except OSError as error:
             if not os.path.lexists(path):
                 raise unwritable(path, error) from error
-            number += 1
         else:
-            return path
+            break
+    return path
 
 
 def latest_run_path(parent: Path, name: str) -> Path:
@@ -295,12 +295,10 @@ def latest_run_path(parent: Path, name: str) -> Path:
     Raises:
         RunError: There is none.
     """
-    if not _numbered(parent, name, 1).exists():
+    found = list(itertools.takewhile(Path.exists, _numbered(parent, name)))
+    if not found:
         raise RunError(f"{parent / name} does not exist: there is no run to resume; name it with --output")
-    number = 1
-    while _numbered(parent, name, number + 1).exists():
-        number += 1
-    return _numbered(parent, name, number)
+    return found[-1]
 
 
 def environment() -> dict[str, Any]:
@@ -335,8 +333,10 @@ def _used(path: Path) -> RunError:
     return RunError(f"{path} is used already; go on with that run by --resume, or choose another folder with --output")
 
 
-def _numbered(parent: Path, name: str, number: int) -> Path:
-    return parent / (name if number == 1 else f"{name}-{number}")
+def _numbered(parent: Path, name: str) -> Iterator[Path]:
+    """NAME, NAME-2, NAME-3, ..."""
+    yield parent / name
+    yield from (parent / f"{name}-{number}" for number in itertools.count(2))
 
 
 def _line(record: EpochRecord) -> bytes:

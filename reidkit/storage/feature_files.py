@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -178,7 +179,7 @@ def write_features(
         elif kind == ".parquet":
             _write_parquet(file, features, paths, identities, cameras)
         else:
-            arrays = {"features": features, "identities": identities, "cameras": cameras}
+            arrays: Arrays = {"features": features, "identities": identities, "cameras": cameras}
             _write_safetensors(Path(file.name), arrays, paths)
 
 
@@ -250,6 +251,8 @@ def _read_parquet(path: Path) -> Arrays:
     from pyarrow import compute
 
     table = read_parquet(path)
+
+    # Identities, cameras and paths
     arrays: Arrays = {}
     for name in _EXTRAS:
         if name in table.column_names:
@@ -259,6 +262,8 @@ def _read_parquet(path: Path) -> Arrays:
             text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
             values = compute.fill_null(column, "" if text else -1).to_pylist()
             arrays[name] = np.array(values, dtype=np.object_ if text else None)
+
+    # Features in a column of lists
     if "features" in table.column_names:
         column = table["features"].combine_chunks()
         lengths = set(compute.unique(compute.list_value_length(column)).to_pylist())
@@ -267,7 +272,8 @@ def _read_parquet(path: Path) -> Arrays:
         flat = column.flatten().to_numpy(zero_copy_only=False)
         arrays["features"] = flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 1)
         return arrays
-    # pandas stores an index that is not 0..N-1 as a column of such a name.
+
+    # Features in a column each; pandas stores an index that is not 0..N-1 as a column of such a name
     names = [name for name in table.column_names if name not in _EXTRAS and not name.startswith("__index_level_")]
     text = [name for name in names if not pa.types.is_floating(table.schema.field(name).type)]
     if text or not names:
@@ -306,8 +312,10 @@ def _write_safetensors(path: Path, arrays: Arrays, paths: list[str]) -> None:
     try:
         save_file(arrays, path, {"paths": json.dumps(paths)})
     except SafetensorError as error:
-        raise DataError(f"{path} cannot hold {len(paths):,} paths ({error}); choose .parquet or .npz") from error
-    with path.open("rb") as written:  # the library renames a file onto the one that is flushed otherwise
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise DataError(f"{len(paths):,} paths do not fit a .safetensors file; choose .parquet or .npz") from error
+    with path.open("rb") as written:  # the library renames a file onto the one that `atomic_write` flushes
         os.fsync(written.fileno())
 
 
@@ -321,10 +329,9 @@ def _check_features(path: Path, features: NDArray[Any]) -> NDArray[np.floating[A
         double = features.dtype.kind == "f" and features.dtype.itemsize >= 8
         features = features.astype(np.float64 if double else np.float32)
     blocks = [features[start : start + _ROWS] for start in range(0, len(features), _ROWS)]
-    nan = sum(int(np.isnan(block).sum()) for block in blocks)
-    infinite = sum(int(np.isinf(block).sum()) for block in blocks)
-    if nan or infinite:
-        rows = np.flatnonzero(np.concatenate([~np.isfinite(block).all(axis=1) for block in blocks]))
+    rows = np.flatnonzero(np.concatenate([~np.isfinite(block).all(axis=1) for block in blocks]))
+    if len(rows):
+        nan, infinite = np.isnan(features[rows]).sum(), np.isinf(features[rows]).sum()
         raise DataError(
             f"{path} holds {nan:,} NaN and {infinite:,} infinite values, in {len(rows):,} of {len(features):,} rows, "
             f"the first in row {rows[0]}; drop these rows, or find out why the model returns such features"

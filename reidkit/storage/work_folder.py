@@ -2,6 +2,7 @@
 
 import json
 import operator
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidkit.errors import DataError
-from reidkit.storage.atomic import atomic_write, unwritable
+from reidkit.storage.atomic import atomic_write, remove_leftovers, unwritable
 from reidkit.storage.safe_open import open_file, read_file
 
 __all__ = ["WorkFolder"]
@@ -61,12 +62,14 @@ class WorkFolder:
         self._write_json(self._key_file, key)
 
     def load(self) -> None:
-        """Find the valid blocks, and remove those that others have replaced.
+        """Find the valid blocks; remove those that others have replaced, and what a kill left half-written.
 
         Raises:
             DataError: A block is damaged.
         """
-        self.blocks, replaced = {}, set()
+        remove_leftovers(self.path)
+        self.blocks = {}
+        replaced: set[int] = set()
         for file in sorted(self.path.glob("[0-9]*.json")):
             content = self._read_json(file)
             try:
@@ -89,9 +92,9 @@ class WorkFolder:
 
         Args:
             rows: (R, ...).
-            content: What belongs to them, as JSON holds it.
-            number: Of the block; None is the next one.
-            replaces: Numbers of the blocks that it takes the place of.
+            content: What belongs to them, of the types of JSON.
+            number: Number of the block; None is the next one.
+            replaces: Numbers of the blocks that it replaces.
 
         Returns:
             The block's number.
@@ -125,7 +128,7 @@ class WorkFolder:
         return rows
 
     def gather(self, counts: Mapping[int, int]) -> NDArray[np.float32]:
-        """Put the rows of blocks behind each other: (N, ...), mapped from a file here, so that memory does not grow.
+        """Join the rows of blocks to an array (N, ...) that is mapped from a file here: memory does not grow with it.
 
         Args:
             counts: Number -> rows of each block, in their order.
@@ -140,6 +143,11 @@ class WorkFolder:
             for number, count in counts.items():
                 file.write(self.rows(number, count).tobytes())
         return np.lib.format.open_memmap(self.path / _GATHERED, mode="r")
+
+    def remove(self) -> None:
+        """Remove the folder when the work is done; the key goes first: after a kill amid it the work begins again."""
+        self._key_file.unlink(missing_ok=True)
+        shutil.rmtree(self.path)
 
     def damaged(self, file: Path, reason: object) -> DataError:
         """Error about a file that does not hold what was written."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reidkit.loop import (
+    SILENT,
     Benchmark,
     Progress,
     Trainer,
@@ -24,17 +25,17 @@ def train_supervised(
     run: RunFolder,
     *,
     data_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     resume: bool = False,
 ) -> list[EpochRecord]:
     """Train on the identities of the training images of `config.data.target`.
 
     Args:
         config: All settings.
-        run: Where everything is written.
-        data_root: Where data sets lie; None is `REIDKIT_DATA` or `data`.
-        progress: Told of everything that happens.
-        resume: Go on from the run's last checkpoint.
+        run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint.
 
     Returns:
         One record per epoch, from epoch 0 (before training).
@@ -43,7 +44,6 @@ def train_supervised(
         ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
     fabric = create_fabric(config.training.device, config.training.precision)
-    progress = progress or Progress()
     dataset = find_dataset(config.data.target, config, data_root, progress)
     trainer = Trainer(fabric, build_model(config.backbone, config.seed), config, progress)
     images = read_dataset(dataset, "train", config, progress)

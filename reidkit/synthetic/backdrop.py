@@ -1,4 +1,4 @@
-"""What stands behind the ground of a place: facades, shop fronts, trees, parked cars, a hall's wall."""
+"""Backdrops of places: facades, shop fronts, trees, parked cars, the wall of a hall."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,15 +19,9 @@ _GOODS: tuple[Rgb, ...] = ((200, 60, 70), (70, 110, 180), (220, 190, 90), (90, 1
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A strip of picture above the ground.
+    """The strip of a picture above the ground line, which is in row `base`, at `scale` pixels per metre.
 
-    Attributes:
-        draw: Where to draw.
-        rng: Random stream of the place.
-        base: Row of the ground line.
-        scale: Pixels per metre at the ground line.
-        width: Columns of the picture.
-        bare: Whether trees have lost their leaves.
+    `width` is that of the picture in columns, `rng` the random stream of the place; `bare` trees have no leaves.
     """
 
     draw: ImageDraw.ImageDraw

@@ -10,14 +10,7 @@ __all__ = ["draw_bag"]
 
 
 def draw_bag(canvas: Canvas, view: View, person: Person, skeleton: Skeleton) -> None:
-    """Draw what a person carries; straps over the trunk belong to the garment's paint.
-
-    Args:
-        canvas: Where to draw.
-        view: Where the person stands and faces.
-        person: The bag and the body that carries it.
-        skeleton: Where the joints are.
-    """
+    """Draw a person's bag; straps over the trunk belong to the garment's paint."""
     h, bag = person.body.height, person.bag
     i = 0 if bag.side == "left" else 1
     side = 1.0 if bag.side == "left" else -1.0

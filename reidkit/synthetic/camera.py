@@ -18,7 +18,7 @@ _GOLDEN = 0.6180339887
 
 @dataclass(frozen=True)
 class Camera:
-    """What a camera does to light.
+    """Optics and processing of one camera.
 
     Attributes:
         gains: White-balance gains of red, green and blue.
@@ -74,16 +74,7 @@ def _spread(place: float, shift: float) -> float:
 
 
 def develop(light: Array, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """The picture that a camera takes.
-
-    Args:
-        light: Linear RGB, (H, W, 3).
-        camera: The camera.
-        rng: Random stream of the image, for the noise.
-
-    Returns:
-        An 8-bit RGB image of the same size.
-    """
+    """The 8-bit picture that a camera takes of linear RGB light (H, W, 3), with noise of the image's random stream."""
     height, width = light.shape[:2]
     sigma = camera.blur * height / 128
     light = light * np.array(camera.gains, dtype=np.float32) * np.float32(camera.exposure) + np.float32(camera.haze)

@@ -12,7 +12,7 @@ Style = Literal["summer", "winter"]
 
 
 class SyntheticConfig(Settings):
-    """What to generate; two equal configurations give the same bytes."""
+    """Size, seed and style of a generated set; equal settings give the same bytes."""
 
     train_identities: int = Field(default=120, ge=2, le=5000)
     """Identities in `bounding_box_train`, 2 to 5,000."""

@@ -14,14 +14,9 @@ _GIRTH = 0.15
 
 
 def upper_paint(upper: Upper, bag: Bag, skin: Color, *, length: float, start: float = 0.0) -> TubePaint:
-    """The paint of a trunk's garment.
+    """The paint of an upper garment, with the straps of a bag and the skin within the neckline.
 
-    Args:
-        upper: The garment.
-        bag: The bag, whose straps cross the garment.
-        skin: What the neckline shows.
-        length: Length of the painted tube in metres.
-        start: Where the tube begins, metres below the neck.
+    `length` of the painted tube and its `start` below the neck are in metres.
     """
 
     def paint(t: Array, angle: Array) -> Array:
@@ -111,14 +106,9 @@ def sleeve_paint(upper: Upper, skin: Color, *, upper_arm: bool) -> TubePaint:
 
 
 def leg_paint(lower: Lower, person: Person, covered: float, *, start: int, side: float) -> TubePaint:
-    """The paint of one segment of a leg.
+    """The paint of a thigh (`start` 1) or calf (2) of the left (`side` 1) or right leg (-1).
 
-    Args:
-        lower: The garment.
-        person: Whose skin and socks show below its hem.
-        covered: Where the garment ends on the scale of `Lower.hem`; 0 if none is round the leg.
-        start: 1 for the thigh, 2 for the calf.
-        side: 1 for the left leg, -1 for the right one.
+    The garment ends at `covered` on the scale of `Lower.hem`, 0 if none is around the leg; below are skin and socks.
     """
     if covered >= start + 1 and lower.stripe is None:
         return lower.color

@@ -27,14 +27,7 @@ _FOLDS = 0.10
 
 
 def draw_person(canvas: Canvas, view: View, person: Person, pose: Pose) -> None:
-    """Draw a person standing at the view's ground point.
-
-    Args:
-        canvas: Where to draw; what is nearer already hides the person.
-        view: Where the person stands and faces.
-        person: Build and clothes.
-        pose: The moment of the gait.
-    """
+    """Draw a person at the view's ground point; nearer surfaces on the canvas hide the person."""
     skeleton = articulate(person.body, pose)
     figure = _Figure(canvas, view, person, skeleton)
     figure.legs()
@@ -87,9 +80,8 @@ class _Figure:
         widths = np.array(_TRUNK_WIDTH) * shape * (body.girth * self.height)
         depths = np.array(_TRUNK_DEPTH) * body.girth**1.3 * self.height
         slacks = slack * np.minimum(places / 0.2, 1)
-        return (np.interp(places, knots, widths) + slacks).tolist(), (
-            np.interp(places, knots, depths) + slacks
-        ).tolist()
+        across, along = (np.interp(places, knots, sizes) + slacks for sizes in (widths, depths))
+        return across.tolist(), along.tolist()
 
     def upper(self) -> None:
         person = self.person
@@ -127,7 +119,7 @@ class _Figure:
 
     @staticmethod
     def drop(hem: float) -> float:
-        """How far below the hip joints a hem hangs."""
+        """Distance of a hem below the hip joints."""
         return float(np.interp(hem, [1, 2, 3], [_CROTCH, _KNEE, _ANKLE]))
 
     def skirt(self, start: float, hem: float, slack: float, paint: TubePaint) -> None:
@@ -196,18 +188,10 @@ class _Figure:
         lower = sleeve_paint(person.upper, person.skin, upper_arm=False)
         for i in range(2):
             shoulder, elbow, wrist = joints.shoulders[i], joints.elbows[i], joints.wrists[i]
-            self.limb(
-                shoulder, elbow, [0.030 * thick + extra, 0.030 * thick + extra, 0.023 * thick + cuff], upper, _FOLDS
-            )
-            folds = _FOLDS if cuff else 0.0
-            self.limb(
-                elbow,
-                wrist,
-                [0.023 * thick + cuff, 0.023 * thick + cuff, 0.016 * thick + cuff],
-                lower,
-                folds,
-                (0.2, 0.9),
-            )
+            radii = [0.030 * thick + extra, 0.030 * thick + extra, 0.023 * thick + cuff]
+            self.limb(shoulder, elbow, radii, upper, _FOLDS)
+            radii = [0.023 * thick + cuff, 0.023 * thick + cuff, 0.016 * thick + cuff]
+            self.limb(elbow, wrist, radii, lower, _FOLDS if cuff else 0.0, (0.2, 0.9))
             reach = (wrist - elbow) / np.linalg.norm(wrist - elbow) * np.float32(self.height)
             hand = [0.015 * self.height, 0.020 * self.height, 0.013 * self.height]
             self.limb(wrist + reach * np.float32(0.01), wrist + reach * np.float32(0.06), hand, person.skin)

@@ -4,10 +4,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
+from itertools import accumulate
 from multiprocessing import get_context
+from operator import call
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +23,7 @@ from reidkit.synthetic.randomness import stream
 __all__ = ["FORMAT", "RECORD", "make_synthetic"]
 
 FORMAT = 2
-"""Version of what is generated: a set of another version shows other images."""
+"""Version of the generator: sets of another version have other images."""
 
 RECORD = "synthetic.json"
 """File with format and configuration, written last: a folder that holds it is complete."""
@@ -45,7 +49,7 @@ def make_synthetic(
 
     Args:
         folder: The folder to make.
-        config: What to generate; None is the default set.
+        config: Settings; None is the default set.
         workers: Processes to render on, >= 1; as many as there are processors if None. A script that asks for more than
             one must guard its main code with `if __name__ == "__main__":`, as for any process pool.
         progress: Called with (images made, images) from time to time.
@@ -66,7 +70,9 @@ def make_synthetic(
         for name in (_TRAIN, _QUERY, _GALLERY):
             (partial / name).mkdir(parents=True)
         _render_all(partial, config, workers or os.cpu_count() or 1, progress)
-        (partial / RECORD).write_text(json.dumps(_record(config), indent=2) + "\n", encoding="utf-8")
+        (partial / RECORD).write_text(
+            json.dumps({"format": FORMAT, **config.model_dump()}, indent=2) + "\n", encoding="utf-8"
+        )
         _put_in_place(partial, folder, config)
     except OSError as error:
         raise DataError(
@@ -74,10 +80,6 @@ def make_synthetic(
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _record(config: SyntheticConfig) -> dict[str, object]:
-    return {"format": FORMAT, **config.model_dump()}
 
 
 def _is_made(folder: Path, config: SyntheticConfig) -> bool:
@@ -92,7 +94,7 @@ def _is_made(folder: Path, config: SyntheticConfig) -> bool:
         raise DataError(
             f"{folder} exists and is no synthetic set (no readable {RECORD}); choose another folder or remove it"
         )
-    wanted = _record(config)
+    wanted = {"format": FORMAT, **config.model_dump()}
     if found != wanted:
         keys = [key for key in wanted | found if found.get(key) != wanted.get(key)]
         differences = ", ".join(f"{key}={found.get(key)} instead of {wanted.get(key)}" for key in keys)
@@ -108,36 +110,25 @@ def _put_in_place(partial: Path, folder: Path, config: SyntheticConfig) -> None:
             raise
 
 
-class _Job(NamedTuple):
-    """What one call of a worker renders: an identity, or a distractor if `identity` is 0."""
-
-    folder: Path
-    config: SyntheticConfig
-    identity: int
-    distractor: int
-
-
 def _render_all(folder: Path, config: SyntheticConfig, workers: int, progress: Progress | None) -> None:
     identities = range(1, config.train_identities + config.test_identities + 1)
-    jobs = [_Job(folder, config, identity, 0) for identity in identities]
-    jobs += [_Job(folder, config, 0, number) for number in range(config.distractors)]
+    jobs = [partial(_render_identity, folder, config, identity) for identity in identities]
+    jobs += [partial(_render_distractor, folder, config, number) for number in range(config.distractors)]
     images = sum(len(_sightings(config, identity)) for identity in identities) + config.distractors
-    made = 0
+    with closing(_results(jobs, workers)) as counts:
+        for made in accumulate(counts):
+            if progress is not None:
+                progress(made, images)
 
-    def report(count: int) -> None:
-        nonlocal made
-        made += count
-        if progress is not None:
-            progress(made, images)
 
+def _results(jobs: Sequence[Callable[[], int]], workers: int) -> Generator[int, None, None]:
+    """Results of calls, in order, on several processes."""
     if workers == 1:
-        for job in jobs:
-            report(_render_job(job))
+        yield from map(call, jobs)
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
         try:
-            for count in pool.map(_render_job, jobs, chunksize=4):
-                report(count)
+            yield from pool.map(call, jobs, chunksize=4)
         except BrokenProcessPool as error:
             raise DataError(
                 "a process that rendered images died; if the calling script has no `if __name__ == '__main__':` guard, "
@@ -148,20 +139,21 @@ def _render_all(folder: Path, config: SyntheticConfig, workers: int, progress: P
             raise
 
 
-def _render_job(job: _Job) -> int:
-    """Render and write one job's images; returns how many."""
-    config = job.config
+def _render_distractor(folder: Path, config: SyntheticConfig, number: int) -> int:
+    """Render and write one distractor; returns the number of images."""
     size = (config.height, config.width)
-    if job.identity == 0:
-        camera, data = render_distractor(config.seed, config.style, job.distractor, config.cameras, size)
-        name = _name(0, camera, 1 + job.distractor % 3, _FRAMES_APART * job.distractor)
-        (job.folder / _GALLERY / name).write_bytes(data)
-        return 1
-    sightings = _sightings(config, job.identity)
+    camera, data = render_distractor(config.seed, config.style, number, config.cameras, size)
+    (folder / _GALLERY / _name(0, camera, 1 + number % 3, _FRAMES_APART * number)).write_bytes(data)
+    return 1
+
+
+def _render_identity(folder: Path, config: SyntheticConfig, identity: int) -> int:
+    """Render and write the images of one identity; returns their number."""
+    size, sightings = (config.height, config.width), _sightings(config, identity)
     for sighting in sightings:
-        data = render_sighting(config.seed, config.style, job.identity, sighting.camera, sighting.shot, size)
-        name = _name(job.identity, sighting.camera, 1 + job.identity % 3, sighting.frame)
-        (job.folder / sighting.split / name).write_bytes(data)
+        data = render_sighting(config.seed, config.style, identity, sighting.camera, sighting.shot, size)
+        name = _name(identity, sighting.camera, 1 + identity % 3, sighting.frame)
+        (folder / sighting.split / name).write_bytes(data)
     return len(sightings)
 
 

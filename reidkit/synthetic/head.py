@@ -13,15 +13,7 @@ _STRANDS = 0.15
 
 
 def draw_head(canvas: Canvas, view: View, person: Person, skeleton: Skeleton, pose: Pose) -> None:
-    """Draw a person's head with hair and hat.
-
-    Args:
-        canvas: Where to draw.
-        view: Where the person stands and faces.
-        person: Skin, hair and hat.
-        skeleton: Where the head is.
-        pose: How the head is turned.
-    """
+    """Draw a person's head with hair and hat, turned as the pose says."""
     h = person.body.height
     turned = View(view.yaw + pose.turn, view.pitch + pose.nod)
     rotation = turned.rotation

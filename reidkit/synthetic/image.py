@@ -43,7 +43,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Frame:
-    """How the detector's box lies: the feet's place in the scene and in the crop, and pixels per metre."""
+    """The detector's box: place of the feet in the scene and in the crop, and pixels per metre."""
 
     column: float
     row: float
@@ -53,15 +53,9 @@ class _Frame:
 
 
 def render_sighting(seed: int, style: Style, identity: int, camera: int, index: int, size: tuple[int, int]) -> bytes:
-    """The JPEG of one image of an identity; it depends on the arguments alone.
+    """The JPEG of an image of an identity (>= 1) in a camera (>= 0); it depends on the arguments alone.
 
-    Args:
-        seed: The set's seed.
-        style: The domain.
-        identity: Identity number, >= 1.
-        camera: Camera number, >= 0.
-        index: Number of the image among the identity's in this camera, >= 0.
-        size: Height and width in pixels.
+    `index` >= 0 numbers the identity's images in this camera; `size` is height and width in pixels.
     """
     place = _Place(seed, style, camera, *size)
     track = stream("track", seed, style, identity, camera)
@@ -76,12 +70,7 @@ def render_sighting(seed: int, style: Style, identity: int, camera: int, index: 
 def render_distractor(seed: int, style: Style, number: int, cameras: int, size: tuple[int, int]) -> tuple[int, bytes]:
     """Camera number and JPEG of a gallery image that is nobody's match: a stranger, a part of one, or nobody.
 
-    Args:
-        seed: The set's seed.
-        style: The domain.
-        number: Number of the distractor, >= 0.
-        cameras: Number of cameras to draw from.
-        size: Height and width in pixels.
+    The `number` of the distractor is >= 0; its camera is drawn from `cameras`; `size` is height and width in pixels.
     """
     rng = stream("distractor", seed, style, number)
     place = _Place(seed, style, int(rng.integers(cameras)), *size)

@@ -42,7 +42,7 @@ class Pose:
         lean: Forward lean of the trunk.
         nod: Forward tilt of the head.
         turn: Turn of the head to the person's left.
-        arms: What the left and the right arm do.
+        arms: Position of the left and of the right arm.
     """
 
     phase: float
@@ -70,13 +70,7 @@ class Skeleton:
 
 
 def sample_pose(rng: np.random.Generator, gait: float, carried: Literal["left", "right", "none"]) -> Pose:
-    """A pose at a random moment.
-
-    Args:
-        rng: Random stream of the image.
-        gait: The person's habitual stride, radians.
-        carried: The hand that holds a bag, which hangs still.
-    """
+    """A pose at a random moment, for a habitual stride in radians; the hand that carries a bag hangs still."""
     standing = rng.random() < 0.15
     stride = rng.uniform(0.0, 0.08) if standing else gait * rng.uniform(0.75, 1.15)
     modes: list[ArmMode] = ["swing", "swing"]

@@ -22,13 +22,7 @@ _SIGNS: tuple[Color, ...] = ((0.5, 0.03, 0.03), (0.03, 0.12, 0.5), (0.7, 0.5, 0.
 
 
 def draw_occluder(canvas: Canvas, pitch: float, rng: np.random.Generator) -> None:
-    """Draw one thing in front of the view's origin.
-
-    Args:
-        canvas: Where to draw.
-        pitch: Angle at which the camera looks down, radians.
-        rng: Random stream of the image.
-    """
+    """Draw one thing in front of the view's origin, for a camera that looks down by `pitch` radians."""
     draw = _DRAWERS[int(rng.choice(len(_DRAWERS), p=_SHARES))]
     draw(canvas, View(0.0, pitch), rng)
 

@@ -1,4 +1,4 @@
-"""Independent random streams, so that what one image shows depends on its own key and on nothing else."""
+"""Independent random streams, so that an image depends on its key alone."""
 
 import numpy as np
 
@@ -11,12 +11,5 @@ _STYLES: tuple[Style, ...] = ("summer", "winter")
 
 
 def stream(purpose: str, seed: int, style: Style, *key: int) -> np.random.Generator:
-    """A generator of its own for every (purpose, seed, style, key).
-
-    Args:
-        purpose: What the numbers are for, one of a fixed list.
-        seed: The set's seed, >= 0.
-        style: The domain.
-        *key: Identity, camera, index: non-negative integers.
-    """
+    """A separate generator for every purpose (one of a fixed list), seed, style and key of integers >= 0."""
     return np.random.default_rng([_PURPOSES.index(purpose), seed, _STYLES.index(style), *key])

@@ -1,4 +1,4 @@
-"""Who a person is and wears: everything about an identity that does not change from image to image."""
+"""Build and clothes of persons: all of an identity that does not change from image to image."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -28,7 +28,7 @@ Side = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class Hair:
-    """Hair, and what is worn over it."""
+    """Hair, beard, hat and glasses."""
 
     cut: Cut
     color: Color

@@ -14,7 +14,6 @@ from reidkit.loop import (
     Features,
     ImageSet,
     Trainer,
-    class_batches,
     ground_truth,
     join_images,
 )
@@ -63,8 +62,7 @@ class JointStage(ClusterStage):
         """Draw batches whose first half is the source's."""
         count, cameras = len(self.identities.labels), self.images.split.cameras
         domains = [(labels.labels[rows], cameras[rows]) for rows in (slice(count), slice(count, None))]
-        instances = self.learning.instances
-        return class_batches(domains, self.learning, instances=instances, number=number, rngs=rng.spawn(2))
+        return self.draw_batches(domains, self.learning.instances, number, rng.spawn(2))
 
 
 def joint_stage(source: ImageSet, target: ImageSet, fields: Mapping[str, Any]) -> JointStage:

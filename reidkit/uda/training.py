@@ -5,6 +5,7 @@ from pathlib import Path
 from reidkit.backbones import EmbeddingModel, load_weights
 from reidkit.errors import ConfigError
 from reidkit.loop import (
+    SILENT,
     Benchmark,
     ClusterStage,
     ImageSet,
@@ -32,7 +33,7 @@ def train_uda(
     run: RunFolder,
     *,
     data_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     resume: bool = False,
 ) -> list[EpochRecord]:
     """Train on the labelled images of `config.data.source`, then on the unlabelled ones of `config.data.target`.
@@ -42,10 +43,10 @@ def train_uda(
 
     Args:
         config: All settings.
-        run: Where everything is written.
-        data_root: Where data sets lie; None is `REIDKIT_DATA` or `data`.
-        progress: Told of everything that happens.
-        resume: Go on from the run's last checkpoint, in either stage.
+        run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint.
 
     Returns:
         One record per epoch, from epoch 0 (before training).
@@ -54,7 +55,6 @@ def train_uda(
         ReidkitError: Data, labels, weights, settings or the run folder are unusable.
     """
     _check(config)
-    progress = progress or Progress()
     fabric = create_fabric(config.training.device, config.training.precision)
     source = find_dataset(config.data.source, config, data_root, progress)
     target = find_dataset(config.data.target, config, data_root, progress)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reidkit.loop import (
+    SILENT,
     Benchmark,
     ClusterStage,
     IdentityLoss,
@@ -33,7 +34,7 @@ def train_usl(
     run: RunFolder,
     *,
     data_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     resume: bool = False,
 ) -> list[EpochRecord]:
     """Train on the unlabelled training images of `config.data.target`.
@@ -43,10 +44,10 @@ def train_usl(
 
     Args:
         config: All settings.
-        run: Where everything is written.
-        data_root: Where data sets lie; None is `REIDKIT_DATA` or `data`.
-        progress: Told of everything that happens.
-        resume: Go on from the run's last checkpoint.
+        run: Folder for checkpoints, metrics and labels.
+        data_root: Folder of the data sets; None is `REIDKIT_DATA` or `data`.
+        progress: Shows what is done.
+        resume: Continue from the run's last checkpoint; in UDA, in either stage.
 
     Returns:
         One record per epoch, from epoch 0 (before training).
@@ -55,7 +56,6 @@ def train_usl(
         ReidkitError: Data, weights, settings or the run folder are unusable.
     """
     fabric = create_fabric(config.training.device, config.training.precision)
-    progress = progress or Progress()
     # Missing data or weights are found first, before minutes go into reading images.
     target = find_dataset(config.data.target, config, data_root, progress)
     labelled = bool(config.warmup.epochs and config.warmup.source)

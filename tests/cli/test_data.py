@@ -81,7 +81,7 @@ def test_absent_and_mixed_msmt17_say_what_to_do() -> None:
     assert re.search(rf"1 of 1 images that .*list_query.txt names do not exist, for instance {lost}; .*take", said())
     (root / "mask_train_v2").mkdir()
     assert "holds folders of both V1 and V2 (train, test, mask_train_v2)" in said()
-    assert "keep one of them, with the lists of its own archive" in said()
+    assert "keep one of them, with the lists of the same archive" in said()
 
 
 def test_list_finds_every_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,17 @@ def test_what_a_bug_report_needs_is_printed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["doctor"])
     assert done.exit_code == 0
-    words = ("this machine", "packages", "processor", "precision", "faiss", "cache", "shared memory", "data root")
+    words = (
+        "this machine",
+        "packages",
+        "processor",
+        "precision",
+        "memory",
+        "faiss",
+        "cache",
+        "shared memory",
+        "data root",
+    )
     assert [word for word in (*words, "torch", "numba", "python") if word not in done.output] == []
     code, findings = examined()
     assert code == 0

@@ -13,8 +13,7 @@ from reidkit.clustering.candidates import (
     empty_candidates,
     key_of,
     merge,
-    offer_columns,
-    offer_rows,
+    offer,
     ordered,
     replace_smallest,
     search_device,
@@ -138,9 +137,8 @@ def test_offers_keep_the_largest(compiled: bool, rows: bool, length: int, monkey
     if not compiled:
         for name in ("key_of", "replace_smallest"):
             monkeypatch.setattr(search, name, getattr(search, name).py_func)
-    offer = offer_rows if rows else offer_columns
     run = offer if compiled else cast(Any, offer).py_func
-    run(found, Tile(scores.view(np.int32), 50, 7))
+    run(found, Tile(scores.view(np.int32), 50, 7), rows)
     lines, start, other = (scores, 50, 7) if rows else (scores.T, 7, 50)
     untouched = np.ones(400, bool)
     untouched[start : start + len(lines)] = False

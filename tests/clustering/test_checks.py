@@ -5,7 +5,6 @@ import pytest
 from scipy.sparse import csr_array
 
 from reidkit.clustering.checks import (
-    check_camera_neighbourhood,
     check_count,
     check_distance,
     check_neighbourhood,
@@ -94,14 +93,13 @@ def test_query_expansion_cannot_exceed_the_neighbours() -> None:
 
 
 def test_query_expansion_by_camera_cannot_exceed_the_neighbours() -> None:
-    check_camera_neighbourhood(6, 21, 2, 4)
-    check_camera_neighbourhood(1, 1, 1, 0)
+    check_neighbourhood(1, 0, kind="_inter", least=0)
     with pytest.raises(ClusteringError, match=r"k2_intra=3 must not exceed k1_intra=2.*lower k2_intra"):
-        check_camera_neighbourhood(2, 21, 3, 4)
+        check_neighbourhood(2, 3, kind="_intra")
     with pytest.raises(ClusteringError, match="k2_inter=-1 must be an integer of at least 0"):
-        check_camera_neighbourhood(6, 21, 2, -1)
+        check_neighbourhood(21, -1, kind="_inter", least=0)
     with pytest.raises(ClusteringError, match="k2_intra=0 must be an integer of at least 1"):
-        check_camera_neighbourhood(6, 21, 0, 4)
+        check_neighbourhood(21, 0, kind="_intra")
 
 
 @pytest.mark.parametrize("value", [1, 1.5, -0.1, 0.999999999, float("nan"), float("inf"), 1e300])

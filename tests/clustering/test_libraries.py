@@ -148,7 +148,7 @@ def test_faiss_that_fails_leaves_the_search_to_torch(
 def test_the_trial_is_a_part_of_a_search_of_a_sample(
     monkeypatch: pytest.MonkeyPatch, clustered: Clustered, resources: Resources
 ) -> None:
-    """Of 1,000 points every fourth, and of the products among these a fifth."""
+    """Of 1,000 points every fourth, and of the products among these a fifth; an eighth to warm up."""
     seen = []
 
     def propose(task: SearchTask, width: int, library: str, given: Resources, *, half: bool) -> None:
@@ -158,7 +158,7 @@ def test_the_trial_is_a_part_of_a_search_of_a_sample(
     for name, value in (("propose", propose), ("_POINTS", 250), ("_PRODUCTS", 250**2 * 32 // 5), ("_WARM_UP", 200)):
         monkeypatch.setattr(libraries, name, value)
     choose_library(SearchTask(naive.unit_vectors(clustered(1000)), 10), resources)
-    once = [("torch", 200, 26, 5, False), *[("torch", 250, 26, 5, False)] * 2]
+    once = [("torch", 125, 26, 5, False), *[("torch", 250, 26, 5, False)] * 2]
     assert seen == once + [("faiss", *trial[1:]) for trial in once]
 
 

@@ -10,13 +10,10 @@ from reidkit.clustering import nearest_neighbours, neighbours
 from reidkit.clustering.neighbours import (
     Ranking,
     TopK,
-    UncertainRows,
     fill_similarities,
     insert,
     rank,
-    rank_uncertain,
     similarity,
-    store,
 )
 from reidkit.clustering.rounding import Single
 from reidkit.clustering.sparse_rows import Rows
@@ -181,34 +178,28 @@ def test_short_list_keeps_the_best(compiled: bool) -> None:
         assert list(zip(best.scores, best.indices, strict=True)) == expected
 
 
-@pytest.mark.parametrize("uncertain", [True, False])
-def test_kernels_agree_with_their_python(uncertain: bool, clustered: Clustered) -> None:
+@pytest.mark.parametrize("itself", [True, False])
+def test_ranking_agrees_with_its_python(itself: bool, monkeypatch: pytest.MonkeyPatch, clustered: Clustered) -> None:
     points = naive.unit_vectors(clustered(30))
-    expected = naive.nearest_neighbours(points, 5)
+    products = (points.astype(np.float64) @ points.T.astype(np.float64)).astype(np.float32)
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(expected, naive.nearest_neighbours(points, 5))  # no duplicates
+    candidates = np.tile(np.arange(-1, 30, dtype=np.int32), (30, 1))
     for compiled in (True, False):
-        ranking = Ranking(np.zeros((30, 5), np.int32), np.zeros(30, np.float32), True)
-        if uncertain:
-            rows = UncertainRows(np.arange(30), points @ points.T, np.full(30, -1.0))
-            run = rank_uncertain if compiled else cast(Any, rank_uncertain).py_func
-            run(points, points, rows, ranking, 0, 30)
-        else:
-            ranker = rank if compiled else cast(Any, rank).py_func
-            ranker(points, points, np.tile(np.arange(30, dtype=np.int32), (30, 1)), ranking, 0, 30)
+        if not compiled:
+            for name in ("insert", "rank_row", "similarity"):
+                monkeypatch.setattr(neighbours, name, getattr(neighbours, name).py_func)
+        ranking = Ranking(np.zeros((30, 5), np.int32), np.zeros(30, np.float32), itself)
+        (rank if compiled else cast(Any, rank).py_func)(points, points, candidates, ranking, 0, 30)
         np.testing.assert_array_equal(ranking.neighbours, expected)
-        last = np.einsum("nd,nd->n", points, points[expected[:, -1]])
-        np.testing.assert_allclose(ranking.last, last, atol=1e-6)
+        np.testing.assert_array_equal(ranking.last, np.take_along_axis(products, expected, 1)[:, -1])
 
 
-def test_small_kernels_agree_with_their_python(clustered: Clustered) -> None:
+def test_similarity_agrees_with_its_python(clustered: Clustered) -> None:
     a, b = naive.unit_vectors(clustered(2, d=100))
     expected = np.float32(a.astype(np.float64) @ b.astype(np.float64))
     for run in (similarity, cast(Any, similarity).py_func):
         assert run(a, b) == run(b, a) == expected
-    for run in (store, cast(Any, store).py_func):
-        ranking = Ranking(np.zeros((3, 4), np.int32), np.zeros(3, np.float32), True)
-        run(ranking, 2, TopK(np.array([np.inf, 0.5, 0.25, 0.125], np.float32), np.array([2, 7, 8, 9], np.int32)))
-        assert ranking.neighbours[2].tolist() == [2, 7, 8, 9]
-        assert ranking.last.tolist() == [0, 0, 0.125]
 
 
 def test_similarities_of_sparse_rows(clustered: Clustered) -> None:

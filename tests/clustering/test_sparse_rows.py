@@ -31,14 +31,14 @@ def test_rows_begin_empty_and_grow() -> None:
 
 def test_triangles_are_joined_around_a_diagonal_of_zeros() -> None:
     upper = Rows(np.array([0, 2, 2, 2]), np.array([2, 1], np.int32), np.array([0.5, 0.25], np.float32))
-    for turn in (transpose, cast(Any, transpose).py_func):
-        lower = turn(upper)
-        assert [array.tolist() for array in lower] == [[0, 0, 1, 2], [0, 0], [0.25, 0.5]]
-        for run in (join, cast(Any, join).py_func):
-            full = run(lower, turn(lower))
-            assert full.indptr.tolist() == [0, 3, 5, 7]
-            assert full.indices.tolist() == [0, 1, 2, 0, 1, 0, 2]
-            assert full.weights.tolist() == [0, 0.25, 0.5, 0.25, 0, 0.5, 0]
+    lower = transpose(upper)
+    assert [array.tolist() for array in lower] == [[0, 0, 1, 2], [0, 0], [0.25, 0.5]]
+    assert [array.dtype for array in lower] == [np.int64, np.int32, np.float32]
+    for run in (join, cast(Any, join).py_func):
+        full = run(lower, transpose(lower))
+        assert full.indptr.tolist() == [0, 3, 5, 7]
+        assert full.indices.tolist() == [0, 1, 2, 0, 1, 0, 2]
+        assert full.weights.tolist() == [0, 0.25, 0.5, 0.25, 0, 0.5, 0]
 
 
 def test_all_rows_are_computed_in_blocks(resources: Resources) -> None:

@@ -5,8 +5,16 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torchvision.transforms.v2 import functional as tv
 
-from reidkit.datasets import AugmentationConfig, augment, normalise
-from reidkit.datasets.augmentation import AugmentationParameters, apply_augmentation, draw_augmentation
+from reidkit.datasets import AugmentationConfig, normalise
+from reidkit.datasets.augmentation import (
+    AugmentationParameters,
+    _crop_and_flip,
+    _erase,
+    _erase_by_mask,
+    _gather_crops,
+    apply_augmentation,
+    draw_augmentation,
+)
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
 EVERYTHING = AugmentationConfig(pad=3, brightness=0.3, contrast=0.3, saturation=0.3, colour_cast=0.2, erasing=0.7)
@@ -16,6 +24,19 @@ NOTHING = AugmentationConfig(flip=0, pad=0, erasing=0)
 
 def pixels(batch: int = 6, height: int = 12, width: int = 8) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (batch, 3, height, width), dtype=np.uint8))
+
+
+def augment(
+    images: torch.Tensor,
+    seed: int,
+    config: AugmentationConfig,
+    *,
+    mean: tuple[float, float, float] = MEAN,
+    std: tuple[float, float, float] = STD,
+) -> torch.Tensor:
+    size = images.shape[2], images.shape[3]
+    drawn = draw_augmentation(len(images), size, np.random.default_rng(seed), config)
+    return apply_augmentation(images, drawn, config, mean=mean, std=std)
 
 
 def one_by_one(images: torch.Tensor, drawn: AugmentationParameters, config: AugmentationConfig) -> torch.Tensor:
@@ -101,7 +122,7 @@ def test_affine_jitter_leaves_the_other_parameters_alone() -> None:
 
 def test_no_augmentation_is_normalisation() -> None:
     images = pixels()
-    result = augment(images, np.random.default_rng(0), NOTHING, mean=MEAN, std=STD)
+    result = augment(images, 0, NOTHING)
     torch.testing.assert_close(result, normalise(images, MEAN, STD))
     expected = (images.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     torch.testing.assert_close(result, expected)
@@ -111,7 +132,7 @@ def test_no_augmentation_is_normalisation() -> None:
 def test_input_is_untouched_and_the_seed_decides(config: AugmentationConfig) -> None:
     images = pixels()
     before = images.clone()
-    first, second = (augment(images, np.random.default_rng(3), config, mean=MEAN, std=STD) for _ in range(2))
+    first, second = (augment(images, 3, config) for _ in range(2))
     assert torch.equal(images, before)
     assert torch.equal(first, second)
 
@@ -163,7 +184,7 @@ def test_noise_changes_no_other_parameter() -> None:
 def test_noise_is_standard_normal_in_every_pixel_and_channel() -> None:
     config = AugmentationConfig(flip=0, pad=0, erasing=1, erasing_area=(0.2, 0.4), erasing_fill="noise")
     black = torch.zeros(64, 3, 64, 32, dtype=torch.uint8)
-    result = augment(black, np.random.default_rng(0), config, mean=(0.0, 0.0, 0.0), std=(0.01, 0.01, 0.01))
+    result = augment(black, 0, config, mean=(0.0, 0.0, 0.0), std=(0.01, 0.01, 0.01))
     erased = (result != 0).all(1)
     assert 0.2 < erased.float().mean() < 0.4
     values = result.permute(1, 0, 2, 3)[:, erased]
@@ -176,3 +197,15 @@ def test_the_fill_is_a_colour_or_noise() -> None:
     assert AugmentationConfig.model_validate({"erasing_fill": [0, 0.5, 1]}).erasing_fill == (0, 0.5, 1)
     with pytest.raises(ValidationError, match="erasing_fill"):
         AugmentationConfig.model_validate({"erasing_fill": "pixel"})
+
+
+@pytest.mark.parametrize("config", [EVERYTHING, NOISE, NOISE.model_copy(update={"pad": 0, "erasing": 1.0})])
+def test_the_gathers_of_a_gpu_give_the_same_bits_as_the_copies_of_a_cpu(config: AugmentationConfig) -> None:
+    images = pixels(9)
+    drawn = draw_augmentation(9, (12, 8), np.random.default_rng(3), config)
+    padded = torch.nn.functional.pad(images, [config.pad] * 4)
+    assert torch.equal(_crop_and_flip(images, drawn, config.pad), _gather_crops(padded, drawn, (12, 8)))
+    values = images.float()
+    by_mask = _erase_by_mask(values, drawn, config.erasing_fill)
+    assert not torch.equal(by_mask, values)
+    assert torch.equal(_erase(values.clone(), drawn, config.erasing_fill), by_mask)

@@ -4,13 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from reidkit.datasets import CATALOG, SYNTHETIC, find_root, find_roots, load_dataset, synthetic_config
+from reidkit.datasets import CATALOG, SYNTHETIC, find_roots, load_dataset, synthetic_config
+from reidkit.datasets.benchmarks import DatasetEntry
 from reidkit.errors import ConfigError, DataError
 from reidkit.synthetic import SyntheticConfig
 from tests.datasets.test_market import make
 from tests.datasets.test_msmt17 import make as make_msmt17
 
 NAMES = {"train": ["0001_c1_0.jpg"], "query": ["0002_c1_0.jpg"], "gallery": ["0002_c2_0.jpg"]}
+
+
+def find_root(entry: DatasetEntry, data_root: Path) -> Path | None:
+    return next((found.root for found in find_roots(entry, data_root)), None)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ HEIGHT, WIDTH = 96, 48
 
 def sample(dataset: ReIDDataset, rows: int, columns: int) -> list[tuple[str, list[tuple[str, bool]]]]:
     drawn = _sample(dataset, rows, columns, np.random.default_rng(0))
-    return [(row.label[0], [(cell.path.name, cell.is_query) for cell in row.images]) for row in drawn]
+    return [(label, [(cell.path.name, cell.is_query) for cell in images]) for (label, _), images in drawn]
 
 
 def test_rows_are_identities_of_training_and_test(people: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tv
 
-from reidkit.datasets.crops import CropConfig, CropParameters, apply_crops, draw_crops, multi_crop
+from reidkit.datasets.crops import CropConfig, CropParameters, apply_crops, draw_crops
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
 UNIT: dict[str, tuple[float, float, float]] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -25,6 +25,12 @@ EVERYTHING = CropConfig(
 
 def pixels(batch: int = 5, height: int = 24, width: int = 12) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (batch, 3, height, width), dtype=np.uint8))
+
+
+def multi_crop(images: Tensor, seed: int, config: CropConfig) -> tuple[Tensor, Tensor]:
+    """Global and local views."""
+    whole, local = draw_crops(len(images), (images.shape[2], images.shape[3]), np.random.default_rng(seed), config)
+    return apply_crops(images, whole, mean=MEAN, std=STD), apply_crops(images, local, mean=MEAN, std=STD)
 
 
 def one_by_one(images: Tensor, drawn: CropParameters) -> Tensor:
@@ -202,7 +208,7 @@ def test_views_have_their_sizes_and_follow_from_the_seed() -> None:
     images = pixels()
     before = images.clone()
     config = CropConfig(local_crops=3)
-    first, again, other = (multi_crop(images, np.random.default_rng(seed), config) for seed in (1, 1, 2))
+    first, again, other = (multi_crop(images, seed, config) for seed in (1, 1, 2))
     assert first[0].shape == (2, 5, 3, 24, 12)
     assert first[1].shape == (3, 5, 3, 12, 6)
     assert all(view.dtype == torch.float32 for view in first)
@@ -220,14 +226,14 @@ def test_sizes_follow_the_models_unless_set() -> None:
 
 
 def test_no_local_views_and_no_images_may_be_asked_for() -> None:
-    whole, local = multi_crop(pixels(), np.random.default_rng(0), CropConfig(local_crops=0))
+    whole, local = multi_crop(pixels(), 0, CropConfig(local_crops=0))
     assert (len(whole), local.shape) == (2, (0, 5, 3, 12, 6))
-    assert multi_crop(pixels(0), np.random.default_rng(0), CropConfig())[1].shape == (8, 0, 3, 12, 6)
+    assert multi_crop(pixels(0), 0, CropConfig())[1].shape == (8, 0, 3, 12, 6)
 
 
 def test_without_changes_a_whole_view_is_the_normalised_image() -> None:
-    views, _ = multi_crop(pixels(), np.random.default_rng(0), CropConfig(**OFF, **WHOLE))
-    expected = tv.normalize(pixels() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    views, _ = multi_crop(pixels(), 0, CropConfig(**OFF, **WHOLE))
+    expected = tv.normalize(pixels() / 255, list(MEAN), list(STD))
     torch.testing.assert_close(views, expected.expand(2, -1, -1, -1, -1), atol=1e-5, rtol=0)
 
 

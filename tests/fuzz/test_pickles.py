@@ -156,12 +156,22 @@ def test_gallery_index(tmp_path: Path, harm: Harm) -> None:
         READERS["gallery index"].read(tmp_path)
 
 
-@pytest.mark.parametrize("file", ["inputs.json", "000000.npy"])
+@pytest.mark.parametrize("file", ["key.json", "000000.npy", "000001.json"])
 def test_work_of_a_selection(tmp_path: Path, harm: Harm, file: str) -> None:
     READERS["selection"].write(tmp_path)
     (tmp_path / "scores.parquet").write_bytes(pickle.dumps(harm))
     np.save(tmp_path / "array.npy", array(harm), allow_pickle=True)
     for data in (pickle.dumps(harm), (tmp_path / "array.npy").read_bytes()):
         (tmp_path / "list.txt.work" / file).write_bytes(data)
-        with pytest.raises(RunError, match=rf"{file} is damaged"):
+        with pytest.raises(DataError, match=rf"{file} is damaged"):
             READERS["selection"].read(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["key.json", "000001.json", "000001.npy"])
+def test_work_of_an_extraction(tmp_path: Path, harm: Harm, file: str) -> None:
+    READERS["extraction"].write(tmp_path)
+    np.save(tmp_path / "array.npy", array(harm), allow_pickle=True)
+    for data in (pickle.dumps(harm), (tmp_path / "array.npy").read_bytes()):
+        (tmp_path / ".out.npz.work" / file).write_bytes(data)
+        with pytest.raises(DataError, match=rf"{file} is damaged"):
+            READERS["extraction"].read(tmp_path)

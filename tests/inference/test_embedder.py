@@ -102,7 +102,7 @@ def test_it_is_the_feature_that_evaluation_ranks_by(checkpoint: Path, people: Pa
         read_split(split, "x", (32, 16), strict=True, progress=Progress()) for split in (data.query, data.gallery)
     )
     fabric = create_fabric("cpu", "32")
-    expected, _ = evaluate_model(fabric, trained.model, query, gallery, trained.config, Progress())
+    expected, *_ = evaluate_model(fabric, trained.model, query, gallery, trained.config, Progress())
     result = evaluate_ranking(
         embedder.embed(data.query.paths),
         embedder.embed(data.gallery.paths),

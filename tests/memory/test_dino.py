@@ -153,7 +153,7 @@ def test_shapes_that_do_not_fit_are_named(student: tuple[int, ...], teacher: tup
         ({"outputs": 0}, "outputs=0; it must be >= 1"),
         ({"student_temperature": 0.0}, "student_temperature=0.0; it must be > 0"),
         ({"teacher_temperature": -1.0}, "teacher_temperature=-1.0; it must be > 0"),
-        ({"centre_momentum": 1.0}, r"centre_momentum=1.0; it must lie in \[0, 1\)"),
+        ({"centre_momentum": 1.0}, r"centre_momentum=1.0; it must be in \[0, 1\)"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from reidkit.backbones import EmbeddingModel, create_backbone
 from reidkit.datasets import Split
+from reidkit.evaluation import evaluate_ranking
 from reidkit.reporting import write_report
 from reidkit.reporting.attention import attention_of
 from reidkit.runs import RunFolder
@@ -32,7 +33,15 @@ def run(tmp_path: Path) -> RunFolder:
     split = Split(tuple(images), labels + 1, np.arange(32) % 4)
     run = RunFolder(folder)
     run.save_features(features, split)
-    save_rankings(run, features, features, split, split)  # every image a query and in the gallery
+    precisions = evaluate_ranking(  # every image a query and in the gallery
+        features,
+        features,
+        query_ids=split.identities,
+        gallery_ids=split.identities,
+        query_cameras=split.cameras,
+        gallery_cameras=split.cameras,
+    ).average_precisions
+    save_rankings(run, precisions, features, features, split, split)
     (folder / "checkpoints").mkdir()
     config = tiny_config("people")
     model = EmbeddingModel(create_backbone(**config.backbone.model_dump(exclude={"pretrained"})))

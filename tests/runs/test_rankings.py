@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from reidkit.datasets import Split
-from reidkit.errors import EvaluationError, RunError
+from reidkit.errors import RunError
 from reidkit.evaluation import evaluate_ranking
 from reidkit.runs import RunFolder
 from reidkit.runs.rankings import RANKINGS, read_rankings, save_rankings
@@ -46,10 +46,23 @@ def kept_of(row: int, query: Split, gallery: Split) -> NDArray[np.int64]:
     )
 
 
+def save(folder: Path, queries: NDArray[np.float32], images: NDArray[np.float32], query: Split, gallery: Split) -> None:
+    """Write the rank lists of an evaluation."""
+    result = evaluate_ranking(
+        queries,
+        images,
+        query_ids=query.identities,
+        gallery_ids=gallery.identities,
+        query_cameras=query.cameras,
+        gallery_cameras=gallery.cameras,
+    )
+    save_rankings(RunFolder(folder), result.average_precisions, queries, images, query, gallery)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_query_is_scored_as_scikit_learn_does(tmp_path: Path, seed: int) -> None:
     query_features, gallery_features, query, gallery = given = scene(seed)
-    save_rankings(RunFolder(tmp_path), *given)
+    save(tmp_path, *given)
     found = read_rankings(tmp_path)
     assert found is not None
     assert len(found.average_precisions) == len(query)
@@ -73,7 +86,7 @@ def test_every_query_is_scored_as_scikit_learn_does(tmp_path: Path, seed: int) -
 @pytest.mark.parametrize("seed", range(3))
 def test_lists_are_the_first_places(tmp_path: Path, seed: int) -> None:
     query_features, gallery_features, query, gallery = given = scene(seed)
-    save_rankings(RunFolder(tmp_path), *given)
+    save(tmp_path, *given)
     found = read_rankings(tmp_path)
     assert found is not None
     assert len(found.lists) == 36
@@ -90,7 +103,7 @@ def test_lists_are_the_first_places(tmp_path: Path, seed: int) -> None:
 
 
 def test_best_median_and_worst_are_what_they_say(tmp_path: Path) -> None:
-    save_rankings(RunFolder(tmp_path), *scene(5, queries=300, identities=200, images=900))
+    save(tmp_path, *scene(5, queries=300, identities=200, images=900))
     found = read_rankings(tmp_path)
     assert found is not None
     best, median, worst = (
@@ -110,7 +123,7 @@ def test_identities_take_turns(tmp_path: Path) -> None:
     people = np.repeat(np.arange(1, 21), 5)
     features = np.eye(20, dtype=np.float32)[people - 1]
     split = Split(tuple(Path(f"/{index}.jpg") for index in range(100)), people, np.full(100, -1))
-    save_rankings(RunFolder(tmp_path), features, features, split, split)
+    save(tmp_path, features, features, split, split)
     found = read_rankings(tmp_path)
     assert found is not None
     best = [int(people[entry.query]) for entry in found.lists if entry.kind == "best"]
@@ -121,20 +134,12 @@ def test_few_queries_and_short_galleries(tmp_path: Path) -> None:
     features = np.eye(3, dtype=np.float32)
     query = Split(tuple(Path(f"/q{k}.jpg") for k in range(3)), np.array([1, 2, 9]), np.array([0, 0, 0]))
     gallery = Split(tuple(Path(f"/g{k}.jpg") for k in range(3)), np.array([1, 2, 1]), np.array([1, 0, 0]))
-    save_rankings(RunFolder(tmp_path), features, features, query, gallery)
+    save(tmp_path, features, features, query, gallery)
     found = read_rankings(tmp_path)
     assert found is not None
     np.testing.assert_array_equal(found.average_precisions, [1, np.nan, np.nan])
     (entry,) = found.lists
     assert (entry.kind, entry.query, entry.rows, entry.right) == ("best", 0, [0, 1], [True, False])
-
-
-def test_no_query_with_a_match(tmp_path: Path) -> None:
-    query_features, gallery_features, query, gallery = scene(0)
-    strangers = Split(query.paths, query.identities + 1000, query.cameras)
-    with pytest.raises(EvaluationError, match="query identities occurs among"):
-        save_rankings(RunFolder(tmp_path), query_features, gallery_features, strangers, gallery)
-    assert read_rankings(tmp_path) is None
 
 
 def test_the_file_is_bounded(tmp_path: Path) -> None:
@@ -144,18 +149,8 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
     paths = tuple(Path("/" + "".join(rng.choice(list("abcdefgh"), 249))) for _ in range(3000))
     split = Split(paths, people, np.full(3000, -1))
     features = unit_vectors(rng.normal(size=(3000, 4)))
-    save_rankings(RunFolder(tmp_path), features, features, split, split)
+    save(tmp_path, features, features, split, split)
     assert (tmp_path / RANKINGS).stat().st_size < 200_000
-
-
-def test_features_of_other_splits_are_refused(tmp_path: Path) -> None:
-    query_features, gallery_features, query, gallery = scene(0)
-    with pytest.raises(EvaluationError, match=r"query_ids has shape \(60,\); expected \(59,\)"):
-        save_rankings(RunFolder(tmp_path), query_features[1:], gallery_features, query, gallery)
-    query_features[0, 0] = np.nan
-    with pytest.raises(EvaluationError, match="NaN"):
-        save_rankings(RunFolder(tmp_path), query_features, gallery_features, query, gallery)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_file_is_no_error_and_a_damaged_one_is(tmp_path: Path) -> None:
@@ -171,11 +166,12 @@ def test_no_file_is_no_error_and_a_damaged_one_is(tmp_path: Path) -> None:
         ("queries", np.full(36, 10**6)),
         ("kinds", np.full(36, "odd")),
         ("scores", np.zeros((36, 3), np.float32)),
+        ("rows", np.zeros(3, np.int64)),
         ("query_paths", np.zeros(36)),
     ],
 )
 def test_what_does_not_fit_is_damaged(tmp_path: Path, name: str, value: NDArray[np.generic]) -> None:
-    save_rankings(RunFolder(tmp_path), *scene(1))
+    save(tmp_path, *scene(1))
     with np.load(tmp_path / RANKINGS) as stored:
         arrays = dict(stored)
     np.savez(tmp_path / RANKINGS, **(arrays | {name: value}))

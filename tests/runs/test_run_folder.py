@@ -86,7 +86,7 @@ def test_checkpoints_that_are_gone_are_no_new_beginning(tmp_path: Path) -> None:
     run.restore_history([])
     assert run.load_checkpoint() is None
     run.append(EpochRecord(epoch=0, scores={"mAP": 1.5}))
-    with pytest.raises(RunError, match=r"has neither last\.pt nor previous\.pt.*tells of finished epochs"):
+    with pytest.raises(RunError, match=r"has neither last\.pt nor previous\.pt.*has finished epochs"):
         run.load_checkpoint()
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from reidkit.errors import DataError, RunError
 from reidkit.storage.feature_files import read_features, read_integers, write_features, write_labels
+from tests.injected_faults import full_disk
 
 FEATURES = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
 IDENTITIES = np.array([0, 0, 1, 1, 2, -1, -2])
@@ -231,8 +232,17 @@ def test_labels_that_cannot_be_written(tmp_path: Path) -> None:
 def test_paths_that_fit_no_safetensors_header(tmp_path: Path) -> None:
     """The format allows 100 MB; readers refuse more."""
     paths, unknown = ["x" * 10_000_000] * 11, np.full(11, -1)
-    with pytest.raises(DataError, match=r"cannot hold 11 paths .*choose \.parquet or \.npz"):
+    with pytest.raises(DataError, match=r"11 paths do not fit a \.safetensors file; choose \.parquet or \.npz"):
         write_features(tmp_path / "f.safetensors", np.zeros((11, 2), np.float32), paths, unknown, unknown)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".safetensors"])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    features, unknown = np.random.default_rng(0).standard_normal((1000, 40), dtype=np.float32), np.full(1000, -1)
+    path = tmp_path / f"f{suffix}"
+    with full_disk(1000), pytest.raises(RunError, match=rf"f{suffix} could not be written .*Free some space"):
+        write_features(path, features, ["x"] * 1000, unknown, unknown)
     assert not list(tmp_path.iterdir())
 
 

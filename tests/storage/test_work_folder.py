@@ -105,6 +105,24 @@ def test_a_full_disk_leaves_the_blocks_before_it(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "key.json").read_bytes()) == {"of": "test"}
 
 
+def test_a_kill_while_it_is_removed_leaves_no_work_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(folder: Path) -> None:
+        (folder / "000001.npy").unlink()
+        raise KeyboardInterrupt
+
+    work = begun(tmp_path / "work")
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", kill)
+        with pytest.raises(KeyboardInterrupt):
+            work.remove()
+    again = WorkFolder(tmp_path / "work", (2,))
+    assert again.read_key() is None
+    again.begin({})
+    assert (again.blocks, list((tmp_path / "work").glob("0*"))) == ({}, [])
+    again.remove()
+    assert not (tmp_path / "work").exists()
+
+
 def test_an_empty_block_has_no_rows(tmp_path: Path) -> None:
     work = WorkFolder(tmp_path, (2,))
     work.begin({})
