@@ -97,7 +97,10 @@ def export_checkpoint(
         RunError: The disk is full.
     """
     # Checks that need no export
-    output = output or _default_output(checkpoint, file_format)
+    if output is None:
+        name = checkpoint.resolve().name
+        stem = name if checkpoint.is_dir() else re.sub(r"(\.(pth|pt|tar|safetensors|bin))+$", "", name)
+        output = Path(stem + SUFFIXES[file_format][0])
     check_output(output, file_format)
     trained = load_model(checkpoint)
     if output.resolve() == trained.path.resolve():
@@ -129,12 +132,6 @@ def export_checkpoint(
             f"{output} could not be written ({error.strerror or error}); free some space or name another file with -o"
         ) from error
     return Exported(output, difference, len(noise), len(real), metadata)
-
-
-def _default_output(checkpoint: Path, file_format: Format) -> Path:
-    name = checkpoint.resolve().name
-    stem = name if checkpoint.is_dir() else re.sub(r"(\.(pth|pt|tar|safetensors|bin))+$", "", name)
-    return Path(stem + SUFFIXES[file_format][0])
 
 
 def _describe(trained: TrainedModel, file_format: Format) -> dict[str, str]:
