@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,19 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from reidkit.clustering import ClusteringQuality, EpsSuggestion, size_histogram
-from reidkit.datasets import CATALOG, SYNTHETIC, UNKNOWN, DatasetFacts, StoreRecord, default_data_root, find_roots
+from reidkit.datasets import CATALOG, SYNTHETIC, UNKNOWN, DatasetFacts, default_data_root, find_roots
 from reidkit.inference import Match, printable
 from reidkit.loop import Evaluation
 
 __all__ = [
     "camera_table",
     "catalog_table",
-    "gib",
     "matches_table",
     "missing_sets",
     "quality_table",
     "scores_table",
     "sizes_table",
     "split_table",
-    "stores_table",
     "trials_table",
 ]
 
@@ -155,24 +152,6 @@ def matches_table(queries: Sequence[Path], found: Sequence[Sequence[Match]], roo
             second = Text(printable(match.path.relative_to(root)))
             table.add_row(first, str(rank), second, *values, end_section=rank == len(ranked))
     return table
-
-
-def stores_table(stores: Sequence[StoreRecord], folder: Path) -> Table:
-    """One row per store of decoded images, the last used first."""
-    key = Column("key", no_wrap=True)  # broken it cannot be copied
-    names = ("images of", "images", "size", "space", "last used", "state")
-    table = Table(key, *names, title=f"decoded images, {folder}")
-    for store in reversed(stores):
-        used = datetime.fromtimestamp(store.last_used).strftime("%Y-%m-%d %H:%M")
-        state = "in use" if store.in_use else "" if store.complete else "unfinished"
-        size = "{}x{}".format(*store.size) if store.size[0] else ""
-        table.add_row(store.key, store.label, f"{store.images:,}", size, gib(store.bytes), used, state)
-    return table
-
-
-def gib(size: int) -> str:
-    """A size in bytes as GiB."""
-    return f"{size / 2**30:.2f} GiB"
 
 
 def _right(*headings: str) -> list[Column]:

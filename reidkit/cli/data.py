@@ -139,8 +139,6 @@ def cache(clear: bool, keys: tuple[str, ...], older_than: float | None, keep: fl
 
     Of several conditions all must hold. Removed images are decoded again when they are needed.
     """
-    from reidkit.cli.console import show_table
-    from reidkit.cli.console_tables import gib, stores_table
     from reidkit.datasets import cache_folder, evict, list_stores
 
     folder = cache_folder() / "images"
@@ -148,12 +146,7 @@ def cache(clear: bool, keys: tuple[str, ...], older_than: float | None, keep: fl
     if clear and conditions:
         raise click.UsageError("--clear removes all stores; leave it out to remove some of them")
     if not clear and not conditions:
-        stores = list_stores(folder)
-        if stores:
-            show_table(stores_table(stores, folder))
-            click.echo(f"{gib(sum(store.bytes for store in stores))} in all")
-        else:
-            click.echo(f"no decoded images are stored in {folder}")
+        _show(folder)
         return
     removed = evict(
         folder,
@@ -162,10 +155,38 @@ def cache(clear: bool, keys: tuple[str, ...], older_than: float | None, keep: fl
         keep_bytes=None if keep is None else int(keep * 2**30),
     )
     for store in removed:
-        click.echo(f"removed {store.key}  {store.label or 'an unfinished store'}  {gib(store.bytes)}")
+        click.echo(f"removed {store.key}  {store.label or 'an unfinished store'}  {_gib(store.bytes)}")
     left = list_stores(folder)
     busy = sum(store.in_use for store in left)
     click.echo(
-        f"freed {gib(sum(store.bytes for store in removed))}; {gib(sum(store.bytes for store in left))} are left in "
+        f"freed {_gib(sum(store.bytes for store in removed))}; {_gib(sum(store.bytes for store in left))} are left in "
         f"{folder}{f', {busy} of {len(left)} stores in use' if busy else ''}"
     )
+
+
+def _show(folder: Path) -> None:
+    import datetime
+
+    from rich.table import Column, Table
+
+    from reidkit.cli.console import show_table
+    from reidkit.datasets import list_stores
+
+    stores = list_stores(folder)
+    if not stores:
+        click.echo(f"no decoded images are stored in {folder}")
+        return
+    key = Column("key", no_wrap=True)  # broken it cannot be copied
+    names = ("images of", "images", "size", "space", "last used", "state")
+    table = Table(key, *names, title=f"decoded images, {folder}")
+    for store in reversed(stores):
+        used = datetime.datetime.fromtimestamp(store.last_used).strftime("%Y-%m-%d %H:%M")
+        state = "in use" if store.in_use else "" if store.complete else "unfinished"
+        size = "{}x{}".format(*store.size) if store.size[0] else ""
+        table.add_row(store.key, store.label, f"{store.images:,}", size, _gib(store.bytes), used, state)
+    show_table(table)
+    click.echo(f"{_gib(sum(store.bytes for store in stores))} in all")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
