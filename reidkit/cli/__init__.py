@@ -57,22 +57,9 @@ def cli() -> None:
     """  # noqa: D301  (\b keeps click from re-wrapping)
 
 
-for command in (
-    usl,
-    uda,
-    supervised,
-    pretrain,
-    select,
-    evaluate,
-    extract,
-    search,
-    cluster,
-    export,
-    data,
-    report,
-    recipes,
-    doctor,
-):
+_TRAIN = (usl, uda, supervised, pretrain, select)
+_USE = (evaluate, extract, search, cluster, export)
+for command in (*_TRAIN, *_USE, data, report, recipes, doctor):
     cli.add_command(command)
 
 

@@ -1,6 +1,5 @@
 """`reidkit cluster`."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reidkit.cli.options import device_option
+from reidkit.cli.options import FILE, device_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from reidkit.clustering import ClusteringConfig, ClusteringQuality, EpsSuggestion, FeatureGraph, SizeBin
-    from reidkit.storage import FeatureFile
+    from reidkit.clustering import ClusteringConfig, FeatureGraph
 
 __all__ = ["cluster"]
-
-_BAR = 30
 
 
 @click.command(
@@ -35,8 +29,8 @@ Files: .npy, (N, D); .npz and .safetensors with an array `features` and, if know
 .parquet with columns of these names.
 """
 )
-@click.argument("features", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file of labels; -1 is noise.")
+@click.argument("features", type=FILE)
+@click.option("-o", "--output", type=FILE, help="CSV file of labels; -1 is noise.")
 @click.option("--method", type=click.Choice(("dbscan", "hdbscan")), default="dbscan", show_default=True)
 @click.option(
     "--eps",
@@ -53,12 +47,10 @@ Files: .npy, (N, D); .npz and .safetensors with an array `features` and, if know
 @click.option("--k1", default=30, show_default=True, help="Neighbours among which reciprocal ones are sought.")
 @click.option("--k2", default=6, show_default=True, help="Neighbours of the query expansion; 1 turns it off.")
 @click.option("--suggest", is_flag=True, help="Try many eps and suggest one; --output is then optional.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), default=Path("eps.html"), show_default=True, help="Page of --suggest."
-)
-@click.option("--cameras", type=click.Path(path_type=Path), help="Cameras, one per image: .npy, .txt or .csv.")
+@click.option("--plot", type=FILE, default=Path("eps.html"), show_default=True, help="Page of --suggest.")
+@click.option("--cameras", type=FILE, help="Cameras, one per image: .npy, .txt or .csv.")
 @click.option("--camera-aware", is_flag=True, help="CA-Jaccard: neighbours by camera in place of --k1 and --k2.")
-@click.option("--identities", type=click.Path(path_type=Path), help="Identities to compare with, in the same formats.")
+@click.option("--identities", type=FILE, help="Identities to compare with, in the same formats.")
 @click.option(
     "--backend",
     type=click.Choice(("auto", "torch", "faiss", "approximate")),
@@ -83,11 +75,14 @@ def cluster(
 
     FEATURES is a .npy, .npz, .parquet or .safetensors file, or the folder of a finished run.
     """
+    from reidkit.cli.console import show_table
+    from reidkit.cli.console_tables import quality_table, sizes_table
     from reidkit.clustering import ClusteringConfig, build_graph, cluster_graph, clustering_quality
     from reidkit.loop import resolve_device
     from reidkit.pages import check_page
-    from reidkit.storage import check_writable, write_labels
+    from reidkit.storage import check_writable, read_features, read_integers, write_labels
 
+    # Checks before any file is read
     _check(settings, output, suggest)
     device = resolve_device(device or "auto")
     typed_eps = settings["eps"]
@@ -96,12 +91,20 @@ def cluster(
         check_writable(output)
     if suggest:
         check_page(plot)
-    given = _read(features, cameras, identities)
+
+    # Features
+    given = read_features(features)
+    if cameras is not None:
+        given = given._replace(cameras=read_integers(cameras, "cameras", len(given.features)))
+    if identities is not None:
+        given = given._replace(identities=read_integers(identities, "identities", len(given.features)))
     if camera_aware and given.cameras is None:
         raise click.UsageError(
             f"--camera-aware needs cameras, and {features} has none: name a file of them by --cameras"
         )
     click.echo(f"{features}: {given.features.shape[0]:,} images, features of {given.features.shape[1]:,} numbers")
+
+    # Graph and labels
     before = _peak_memory()
     known = given.cameras if camera_aware else None
     graph = build_graph(given.features, config, suggest=suggest, cameras=known, stage=_stage)
@@ -111,21 +114,22 @@ def cluster(
     with _stage("labels"):
         labels = cluster_graph(graph, config)
     click.echo(f"peak memory {_peak_memory()}, of which {before} before the first stage")
+
+    # Labels on the disk and their quality on the screen
     if output is not None:
         write_labels(output, labels, given.paths)
         quality = clustering_quality(
-            labels,
-            graph=graph.distances,
-            cameras=given.cameras,
-            identities=given.identities,
-            threads=config.threads,
+            labels, graph=graph.distances, cameras=given.cameras, identities=given.identities, threads=config.threads
         )
-        _show_quality(quality, graph, "HDBSCAN" if config.method == "hdbscan" else f"DBSCAN at eps {config.eps:g}")
+        title = "HDBSCAN" if config.method == "hdbscan" else f"DBSCAN at eps {config.eps:g}"
+        show_table(quality_table(quality, graph.max_distance, title))
+        if len(quality.sizes.sizes):
+            show_table(sizes_table(quality.sizes.sizes))
         click.echo(f"labels {output}")
 
 
 def _check(settings: dict[str, Any], output: Path | None, suggest: bool) -> None:
-    """Refuse what cannot work before any file is read."""
+    """Refuse settings that cannot work."""
     from reidkit.clustering import check_count, check_distance, check_neighbourhood
 
     if output is None and not suggest:
@@ -142,17 +146,6 @@ def _check(settings: dict[str, Any], output: Path | None, suggest: bool) -> None
         check_count("threads", settings["threads"])
 
 
-def _read(features: Path, cameras: Path | None, identities: Path | None) -> "FeatureFile":
-    from reidkit.storage import read_features, read_integers
-
-    given = read_features(features)
-    if cameras is not None:
-        given = given._replace(cameras=read_integers(cameras, "cameras", len(given.features)))
-    if identities is not None:
-        given = given._replace(identities=read_integers(identities, "identities", len(given.features)))
-    return given
-
-
 def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, needed: bool) -> float | None:
     """Show and plot which eps to take and why; return it.
 
@@ -160,6 +153,7 @@ def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, n
         ClusteringError: An eps is needed, and none finds two clusters.
     """
     from reidkit.cli.console import show_table
+    from reidkit.cli.console_tables import trials_table
     from reidkit.clustering import suggest_eps
     from reidkit.errors import ClusteringError
     from reidkit.reporting import plot_suggestion
@@ -167,7 +161,7 @@ def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, n
     with _stage("suggestion"):
         suggestion = suggest_eps(graph.distances, min_samples=config.min_samples, threads=config.threads)
     plot_suggestion(suggestion, plot)
-    show_table(_trials_table(suggestion))
+    show_table(trials_table(suggestion))
     click.echo(f"plot {plot}")
     if suggestion.best is not None:
         click.echo(f"suggested: --eps {suggestion.best.eps:g}")
@@ -177,70 +171,6 @@ def _suggest(graph: "FeatureGraph", config: "ClusteringConfig", plot: Path, *, n
             f"lower --min-samples, change --k1, or see in {plot} how near the images are to each other"
         )
     return suggestion.best and suggestion.best.eps
-
-
-def _show_quality(quality: "ClusteringQuality", graph: "FeatureGraph", title: str) -> None:
-    """Show a table of the metrics, and one of the sizes."""
-    import numpy as np
-    from rich.table import Table
-
-    from reidkit.cli.console import show_table
-    from reidkit.clustering import size_histogram
-
-    counts = quality.sizes
-    table = Table("what", "found", title=title)
-    table.add_row("clusters", f"{len(counts.sizes):,}")
-    table.add_row("noise", f"{counts.noise:,} of {counts.images:,} images ({counts.noise / counts.images:.1%})")
-    if len(counts.sizes):
-        table.add_row("images per cluster", f"median {np.median(counts.sizes):g}, largest {counts.sizes.max():,}")
-    if quality.silhouette is not None:
-        table.add_row(f"silhouette, on pairs up to {graph.max_distance:g}", _number(quality.silhouette))
-    if quality.cameras is not None:
-        mix = quality.cameras
-        table.add_row(
-            "cameras per cluster", f"{_number(mix.cameras_per_cluster, 2)}, entropy {_number(mix.entropy)} of 1"
-        )
-    if quality.agreement is not None:
-        images, *scores = quality.agreement
-        table.add_row("images of known identity", f"{images:,}")
-        for name, score in zip(("ARI", "NMI", "purity", "pairwise precision", "pairwise recall"), scores, strict=True):
-            table.add_row(name, _number(score))
-    show_table(table)
-    if len(counts.sizes):
-        show_table(_sizes_table(size_histogram(counts.sizes)))
-
-
-def _trials_table(suggestion: "EpsSuggestion") -> "Table":
-    from rich.table import Table
-
-    table = Table(caption="score: mean silhouette over all images, noise counting as 0; the highest is suggested")
-    for column in ("eps", "clusters", "noise", "largest", "core points", "score", ""):
-        table.add_column(column, justify="right" if column else "left")
-    for trial in suggestion.trials:
-        best = trial == suggestion.best
-        core = suggestion.core_share(trial.eps)
-        counts = (f"{trial.clusters:,}", f"{trial.noise:.1%}", f"{trial.largest:,}", f"{core:.1%}")
-        row = (f"{trial.eps:.2f}", *counts, _number(trial.score), "suggested" if best else "")
-        table.add_row(*row, style="bold" if best else None)
-    return table
-
-
-def _sizes_table(bins: "list[SizeBin]") -> "Table":
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("images", justify="right")
-    table.add_column("clusters", justify="right")
-    table.add_column()
-    most = max(size.clusters for size in bins)
-    for smallest, largest, clusters in bins:
-        images = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
-        table.add_row(images, f"{clusters:,}", "█" * -(-_BAR * clusters // most))
-    return table
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return "—" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 @contextmanager

@@ -1,27 +1,24 @@
 """Output of the commands: live bars in a terminal, plain lines elsewhere, a closing table."""
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 
 from reidkit.loop import Progress
 from reidkit.runs import EpochRecord
 from reidkit.storage import unwritable
 
-__all__ = ["Display", "log_to"]
+__all__ = ["Display", "log_to", "show_table"]
 
 logger = logging.getLogger("reidkit")
 
@@ -62,9 +59,7 @@ class Display(Progress):
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
         logger.removeHandler(self._handler)
 
@@ -102,7 +97,17 @@ class Display(Progress):
         """One line per epoch."""
         done = record.epoch - self._first_epoch + 1
         left = (time.monotonic() - self._run_started) / done * (self._epochs - record.epoch)
-        self.say(_epoch_line(record, self._epochs, left))
+        parts = [f"epoch {record.epoch:>{len(str(self._epochs))}}/{self._epochs}"]
+        if record.epoch == 0:
+            parts.append("before training")
+        else:
+            parts.append(f"{record.labels} {record.clusters:,}  noise {record.noise:.1%}  loss {record.loss:.3f}")
+            parts.append(f"{(record.images or 0) / max(record.seconds['train'], 1e-3):,.0f} images/s")
+        if record.scores:
+            parts.append(f"mAP {record.scores['mAP']:.1f}  Rank-1 {record.scores['rank1']:.1f}")
+        if left:
+            parts.append(f"left {_clock(left)}")
+        self.say("  ".join(parts))
 
     def close_run(self, history: list[EpochRecord], folder: Path, report: Path | None, seconds: float) -> None:
         """The closing table; the report is None if it could not be written."""
@@ -134,18 +139,8 @@ def log_to(path: Path) -> Iterator[None]:
             handler.close()
 
 
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
-
-
 class _LogFile(logging.FileHandler):
-    """Loses lines on a full disk in silence: what matters more is about to fail, and says so.
-
-    It follows no link: the folder of a run to go on with may be a stranger's.
-    """
-
-    def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding=self.encoding, opener=_open_no_link)
+    """Loses lines on a full disk in silence: what matters more is about to fail, and says so."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's own name)
         """Called where a line could not be written."""
@@ -168,33 +163,16 @@ class _ConsoleHandler(logging.Handler):
             self._console.print(text, style="yellow" if warning else None, markup=False)
 
 
-def _epoch_line(record: EpochRecord, epochs: int, left: float) -> str:
-    parts = [f"epoch {record.epoch:>{len(str(epochs))}}/{epochs}"]
-    if record.epoch == 0:
-        parts.append("before training")
-    else:
-        parts.append(f"{record.labels} {record.clusters:,}  noise {record.noise:.1%}  loss {record.loss:.3f}")
-        parts.append(f"{(record.images or 0) / max(record.seconds['train'], 1e-3):,.0f} images/s")
-    if record.scores:
-        parts.append(f"mAP {record.scores['mAP']:.1f}  Rank-1 {record.scores['rank1']:.1f}")
-    if left:
-        parts.append(f"left {_clock(left)}")
-    return "  ".join(parts)
-
-
 def _closing_table(history: list[EpochRecord]) -> Table:
     evaluated = [record for record in history if record.scores]
     adapted = [record for record in history if record.others]
-    rows: dict[str, EpochRecord] = {}
-    if evaluated:  # else there are no query and gallery
-        rows["before training"] = evaluated[0]
-    if len(adapted) > 1:
-        rows["before adaptation"] = adapted[0]
-    if evaluated:
-        rows["best"] = max(evaluated, key=lambda record: record.scores["mAP"])
+    # Without query and gallery no epoch is evaluated
+    rows = {"before training": evaluated[0]} if evaluated else {}
+    rows |= {"before adaptation": adapted[0]} if len(adapted) > 1 else {}
+    rows |= {"best": max(evaluated, key=lambda record: record.scores["mAP"])} if evaluated else {}
     rows["last"] = (evaluated or history)[-1]
-    table = Table(title="result", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)  # of 80 columns at most
-    table.add_column(overflow="fold")
+    # Of 80 columns at most
+    table = Table(Column(overflow="fold"), title="result", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in ("epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, record in rows.items():

@@ -151,15 +151,13 @@ def _data(data_root: Path | None) -> _Finding:
 
 
 def _show(facts: dict[str, Any], findings: list[_Finding]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from reidkit.cli.console import show_table
 
-    found = Table(title="this machine")
-    found.add_column("", no_wrap=True)
-    found.add_column("found", overflow="fold")
-    found.add_column("what to do", overflow="fold")
+    wide = (Column(heading, overflow="fold") for heading in ("found", "what to do"))
+    found = Table(Column("", no_wrap=True), *wide, title="this machine")
     styles = {"fine": "green", "note": "yellow", "problem": "red"}
     for finding in findings:
         heading = Text(finding.name, style=styles[finding.state])

@@ -1,13 +1,14 @@
 """`reidkit evaluate`."""
 
+import codecs
 import csv
-import io
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from reidkit.cli.options import PRECISIONS, data_root_option, device_option
+from reidkit.cli.options import FILE, data_root_option, model_options
 
 __all__ = ["evaluate"]
 
@@ -21,27 +22,24 @@ Examples:
   reidkit evaluate runs/usl-market/checkpoints/last.pt --on market
 """
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FILE)
 @click.option("--on", "targets", multiple=True, help="Data set, a name or a folder; may be repeated.")
 @data_root_option
 @click.option("--no-cameras", is_flag=True, help="Treat all cameras as unknown: no same-camera image is left out.")
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 @click.option("--rerank", is_flag=True, help="Score k-reciprocal re-ranking too (k1 20, k2 6, lambda 0.3).")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the scores.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="CSV file for the scores.")
-@device_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
+@click.option("--json", "json_file", type=FILE, help="JSON file for the scores.")
+@click.option("--csv", "csv_file", type=FILE, help="CSV file for the scores.")
+@model_options
 def evaluate(
     checkpoint: Path,
     targets: tuple[str, ...],
-    data_root: Path | None,
     no_cameras: bool,
-    strict: bool,
-    rerank: bool,
     json_file: Path | None,
     csv_file: Path | None,
-    device: str | None,
-    precision: str,
+    device: str,
+    precision: Any,
+    **options: Any,
 ) -> None:
     """Retrieval accuracy of CHECKPOINT, a run folder or a file of weights, by the Market-1501 protocol.
 
@@ -55,22 +53,13 @@ def evaluate(
 
     if json_file is not None and json_file == csv_file:
         raise click.UsageError(f"--json and --csv both name {json_file}; name two files")
-    for path in (json_file, csv_file):
-        if path is not None:
-            check_writable(path)
+    for path in filter(None, (json_file, csv_file)):
+        check_writable(path)
     with Display() as display:
         trained = load_model(checkpoint)
-        fabric = create_fabric(device or "auto", precision)  # type: ignore[arg-type]  # click has checked it
-        evaluations = evaluate_on(
-            fabric,
-            trained,
-            targets or (trained.config.data.target,),
-            data_root=data_root,
-            cameras=not no_cameras,
-            strict=strict,
-            rerank=rerank,
-            progress=display,
-        )
+        fabric = create_fabric(device, precision)
+        targets = targets or (trained.config.data.target,)
+        evaluations = evaluate_on(fabric, trained, targets, cameras=not no_cameras, progress=display, **options)
     show_table(scores_table(trained.path, evaluations))
     # Rows for other programs: metrics in per cent, not rounded
     rows = [
@@ -81,9 +70,7 @@ def evaluate(
         with atomic_write(json_file) as file:
             file.write((json.dumps(rows, indent=2) + "\n").encode())
     if csv_file is not None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
         with atomic_write(csv_file) as file:
-            file.write(text.getvalue().encode())
+            writer = csv.DictWriter(codecs.getwriter("utf-8")(file), rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)

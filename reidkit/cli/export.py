@@ -1,10 +1,10 @@
 """`reidkit export`."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from reidkit.cli.options import data_root_option
+from reidkit.cli.options import FILE, data_root_option
 
 __all__ = ["export"]
 
@@ -24,29 +24,17 @@ return `features` (B, D), L2-normalised. Image size, resize filter, mean, std an
 recorded in every file, but for transreid-ssl of supervised models, whose readers allow weights only.
 """
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FILE)
 @click.option("--format", "file_format", type=click.Choice(FORMATS), required=True, help="What to write.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="The file.  [default: the checkpoint's name, in this folder]",
-)
+@click.option("-o", "--output", type=FILE, help="The file.  [default: the checkpoint's name, in this folder]")
 @click.option(
     "--verify",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Real images to verify the file on: a folder, a table or a data set.  [default: the run's, if at hand]",
 )
 @data_root_option
 @click.option("--no-cameras", is_flag=True, help="Export a model with camera embeddings as one that knows no camera.")
-def export(
-    checkpoint: Path,
-    file_format: str,
-    output: Path | None,
-    verify: Path | None,
-    data_root: Path | None,
-    no_cameras: bool,
-) -> None:
+def export(no_cameras: bool, **options: Any) -> None:
     """Write the model of CHECKPOINT, a run folder or a file of weights, for other programs.
 
     The file is compared with the checkpoint on random and real images, one by one and in batches, before it gets its
@@ -56,14 +44,7 @@ def export(
     from reidkit.export import BATCH_SIZES, export_checkpoint
 
     with Display():
-        done = export_checkpoint(
-            checkpoint,
-            file_format,  # type: ignore[arg-type]  # click has checked it
-            output,
-            verify=verify,
-            data_root=data_root,
-            cameras=not no_cameras,
-        )
+        done = export_checkpoint(**options, cameras=not no_cameras)
     sizes = ", ".join(map(str, BATCH_SIZES))
     click.echo(
         f"verified on {done.random_images} random and {done.real_images} real images in batches of {sizes}: largest "
@@ -71,4 +52,4 @@ def export(
     )
     for name in ("input", "output", "image_size", "normalisation", "retrieval"):
         click.echo(f"{name:>14} {done.metadata[name]}")
-    click.echo(f"{file_format} {done.path} ({done.path.stat().st_size / 2**20:,.1f} MiB)")
+    click.echo(f"{options['file_format']} {done.path} ({done.path.stat().st_size / 2**20:,.1f} MiB)")

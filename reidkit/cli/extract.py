@@ -1,10 +1,11 @@
 """`reidkit extract`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from reidkit.cli.options import PRECISIONS, data_root_option, device_option
+from reidkit.cli.options import FILE, batch_size_option, data_root_option, model_options
 
 __all__ = ["extract"]
 
@@ -22,11 +23,9 @@ A file holds `features` (N, D) float32, L2-normalised; `paths`, absolute; `ident
 In .safetensors, which holds no text, paths are a JSON list in the metadata. Unreadable images are named and left out.
 """
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FILE)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File: .npz, .parquet or .safetensors."
-)
+@click.option("-o", "--output", type=FILE, required=True, help="File: .npz, .parquet or .safetensors.")
 @click.option(
     "--split",
     "splits",
@@ -35,10 +34,9 @@ In .safetensors, which holds no text, paths are a JSON list in the metadata. Unr
     help="Split of a data set; may be repeated.  [default: all]",
 )
 @data_root_option
-@click.option("--batch-size", type=int, help="Images in a forward pass.  [default: the checkpoint's]")
+@batch_size_option
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
-@device_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
+@model_options
 def extract(
     checkpoint: Path,
     paths: tuple[str, ...],
@@ -47,8 +45,7 @@ def extract(
     data_root: Path | None,
     batch_size: int | None,
     strict: bool,
-    device: str | None,
-    precision: str,
+    **model: Any,
 ) -> None:
     """Features of any images by CHECKPOINT, a run folder or a file of weights.
 
@@ -61,7 +58,7 @@ def extract(
 
     check_output(output)
     with Display() as display:
-        embedder = load(checkpoint, device=device or "auto", precision=precision)  # type: ignore[arg-type]  # click has checked it
+        embedder = load(checkpoint, **model)
         display.begin("find images", 1)
         images = find_images(paths, splits=splits or SPLITS, data_root=data_root, progress=display.advance)
         done = extract_to_file(embedder, images, output, batch_size=batch_size, strict=strict, progress=display)

@@ -6,32 +6,59 @@ from typing import Any
 
 import click
 
-__all__ = ["clustering_options", "data_root_option", "device_option", "settings_of", "training_options"]
+__all__ = [
+    "FILE",
+    "batch_size_option",
+    "clustering_options",
+    "data_root_option",
+    "device_option",
+    "model_options",
+    "settings_of",
+    "training_options",
+]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+FILE = click.Path(path_type=Path)
 PRECISIONS = ("auto", "32", "bf16", "16")
 LOGGERS = ("mlflow", "wandb")
 
+
+def _joined(*options: Decorator) -> Decorator:
+    """One decorator for several options, in the order of the help."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 data_root_option = click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=FILE,
     envvar="REIDKIT_DATA",
     show_envvar=True,
     help="Folder that holds the data sets.  [default: data]",
 )
 device_option = click.option("--device", help="auto, cpu, cuda or cuda:N.")
 
-_TRAINING = (
+batch_size_option = click.option(
+    "--batch-size", type=int, help="Images in a forward pass.  [default: the checkpoint's]"
+)
+model_options = _joined(
+    click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
+    click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model."),
+)
+"""Where and how a trained model computes."""
+
+training_options = _joined(
     data_root_option,
     click.option("--recipe", help="Settings to start from: `reidkit recipes list`.  [default: the target's]"),
-    click.option(
-        "--config", "config_file", type=click.Path(path_type=Path), help="TOML file of settings over the recipe's."
-    ),
+    click.option("--config", "config_file", type=FILE, help="TOML file of settings over the recipe's."),
     click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, over all else."),
-    click.option(
-        "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODE-TARGET, numbered if used]"
-    ),
+    click.option("--output", type=FILE, help="Run folder.  [default: runs/MODE-TARGET, numbered if used]"),
     click.option("--resume", is_flag=True, help="Go on with the run in --output, or with the last default one."),
     click.option(
         "--pretrained",
@@ -54,13 +81,15 @@ _TRAINING = (
     ),
     click.option("--quiet", is_flag=True, help="Show warnings and errors only."),
 )
+"""Options of every training command."""
 
-_CLUSTERING = (
+clustering_options = _joined(
     click.option("--batch-size", type=int, help="Images per training step."),
     click.option("--eps", type=float, help="Largest Jaccard distance of neighbours; higher merges more."),
     click.option("--min-samples", type=int, help="Images within eps that make a core point."),
     click.option("--method", type=click.Choice(("dbscan", "hdbscan")), help="What clusters the distances."),
 )
+"""Options of the training commands that cluster."""
 
 # Option -> (setting, value); a callable value maps what was typed.
 _SETTINGS: dict[str, tuple[str, Any]] = {
@@ -87,20 +116,6 @@ _SETTINGS: dict[str, tuple[str, Any]] = {
 }
 
 
-def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of every training command."""
-    for option in reversed(_TRAINING):
-        command = option(command)
-    return command
-
-
-def clustering_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of commands that cluster."""
-    for option in reversed(_CLUSTERING):
-        command = option(command)
-    return command
-
-
 def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, nested by section, from the options that were typed."""
     settings: dict[str, Any] = {}
@@ -108,9 +123,7 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
         typed = options.get(name)
         if typed is None or typed is False or typed == ():
             continue
-        *sections, last = key.split(".")
-        place = settings
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = convert(typed) if convert else typed
+        section, _, setting = key.rpartition(".")
+        place = settings.setdefault(section, {}) if section else settings
+        place[setting] = convert(typed) if convert else typed
     return settings

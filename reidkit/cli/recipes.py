@@ -13,13 +13,13 @@ def recipes() -> None:
 @recipes.command("list")
 def list_all() -> None:
     """Name, purpose and expected result of every recipe."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from reidkit.cli.console import show_table
     from reidkit.runs import list_recipes, read_recipe
 
-    table = Table("recipe", "for", "expected")
-    table.columns[0].no_wrap = True  # a name that is broken cannot be copied
+    # A name that is broken cannot be copied
+    table = Table(Column("recipe", no_wrap=True), "for", "expected")
     for name in list_recipes():
         info = read_recipe(name)["recipe"]
         table.add_row(name, info["description"], info.get("expected", ""))

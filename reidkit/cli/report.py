@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from reidkit.cli.options import FILE
+
 __all__ = ["report"]
 
 
@@ -15,7 +17,7 @@ Examples:
   reidkit report runs/usl-market runs/usl-market-2 -o comparison.html
 """
 )
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=FILE)
 @click.option(
     "-o",
     "--output",

@@ -45,18 +45,17 @@ def run_training(
 ) -> None:
     """Resolve settings, run `train`, print the closing table and write the report.
 
-    Args:
-        mode: Name of the mode and of its command.
-        train: Trains a run of the mode.
-        options: The options typed.
-        default_target: The data set where neither a target nor a recipe was typed.
+    `default_target` is the data set where neither a target nor a recipe was typed.
     """
     start = time.monotonic()
     with _stopped_outside_of_training(), terminable():
         run, config = _open(mode, options, default_target)
         with _shown(mode, run, options) as progress:
             if isinstance(progress, Display):
-                _announce(progress, run, config, resume=options["resume"])
+                progress.say(f"recipe {config.recipe.name}: {config.recipe.description}")
+                progress.say(f"run folder {run.path}")
+                if options["resume"] and not run.begun:
+                    progress.say("the run to resume has no checkpoint yet: it starts from its beginning")
             history = train(config, run, data_root=options["data_root"], progress=progress, resume=options["resume"])
             if isinstance(progress, Display):
                 _close(progress, history, run.path, start)
@@ -86,13 +85,6 @@ def _shown(mode: str, run: RunFolder, options: Mapping[str, Any]) -> Iterator[Pr
         except KeyboardInterrupt as stop:
             logger.warning("%s", _farewell(stop, mode, run, options))
             raise SystemExit(stop.exit_code if isinstance(stop, Interrupted) else 130) from None
-
-
-def _announce(display: Display, run: RunFolder, config: RunConfig, *, resume: bool) -> None:
-    display.say(f"recipe {config.recipe.name}: {config.recipe.description}")
-    display.say(f"run folder {run.path}")
-    if resume and not run.begun:
-        display.say("the run to resume has no checkpoint yet: it starts from its beginning")
 
 
 def _close(display: Display, history: list[EpochRecord], folder: Path, start: float) -> None:

@@ -1,18 +1,12 @@
 """`reidkit search`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from reidkit.cli.extract import warn_of_unreadable
-from reidkit.cli.options import PRECISIONS, data_root_option, device_option
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from reidkit.inference import Match
+from reidkit.cli.options import FILE, batch_size_option, data_root_option, model_options
 
 __all__ = ["search"]
 
@@ -30,7 +24,7 @@ The probability that --calibrate adds is that of a pair of images, where same an
 beforehand; it does not depend on the size of the gallery, in which most images are of someone else.
 """
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=FILE)
 @click.argument("more", nargs=-1, metavar="[IMAGE]...")
 @click.option(
     "--query",
@@ -42,14 +36,14 @@ beforehand; it does not depend on the size of the gallery, in which most images 
 )
 @click.option(
     "--gallery",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     help="Folder of images to look in, with all below it; or a saved index, searched as it is.",
 )
 @click.option(
     "--index",
     "index_folder",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Folder of the gallery's features, made, or brought up to date.  [default: in the cache]",
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Matches of each query.")
@@ -61,11 +55,10 @@ beforehand; it does not depend on the size of the gallery, in which most images 
     help="Labelled images that the probability of a match is fitted to; kept.",
 )
 @data_root_option
-@click.option("--html", "html_file", type=click.Path(path_type=Path), help="HTML file for a page of pictures.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="JSON file for the matches.")
-@click.option("--batch-size", type=int, help="Images in a forward pass.  [default: the checkpoint's]")
-@device_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the model.")
+@click.option("--html", "html_file", type=FILE, help="HTML file for a page of pictures.")
+@click.option("--json", "json_file", type=FILE, help="JSON file for the matches.")
+@batch_size_option
+@model_options
 def search(
     checkpoint: Path,
     more: tuple[str, ...],
@@ -79,14 +72,14 @@ def search(
     html_file: Path | None,
     json_file: Path | None,
     batch_size: int | None,
-    device: str | None,
-    precision: str,
+    **model: Any,
 ) -> None:
     """The gallery images that are most like a query, by CHECKPOINT, a run folder or a file of weights.
 
     Each IMAGE is a query too. A gallery folder is embedded once: afterwards only what is new or changed in it.
     """
     from reidkit.cli.console import Display, show_table
+    from reidkit.cli.console_tables import matches_table
     from reidkit.inference import (
         calibrate,
         find_images,
@@ -100,12 +93,11 @@ def search(
     )
     from reidkit.storage import check_writable
 
-    for path in (html_file, json_file):
-        if path is not None:
-            check_writable(path)
+    for path in filter(None, (html_file, json_file)):
+        check_writable(path)
     with Display() as display:
         # Features of queries and gallery
-        embedder = load(checkpoint, device=device or "auto", precision=precision)  # type: ignore[arg-type]  # click has checked it
+        embedder = load(checkpoint, **model)
         query_paths = find_images([*queries, *more], data_root=data_root).paths
         features = embedder.embed(query_paths, batch_size=batch_size)
         index, update = open_gallery(gallery, embedder, index_folder, batch_size=batch_size, progress=display)
@@ -126,37 +118,9 @@ def search(
         # Matches
         display.begin("search", 1)
         found = search_gallery(index, features, query_paths, top=top, rerank=rerank, calibration=calibration)
-    show_table(_table(query_paths, found, index.root))
+    show_table(matches_table(query_paths, found, index.root))
     if json_file is not None:
         write_matches(json_file, query_paths, found)
     if html_file is not None:
         write_search_page(html_file, query_paths, found, gallery=gallery, checkpoint=embedder.checkpoint)
         click.echo(f"page {html_file}")
-
-
-def _table(queries: Sequence[Path], found: Sequence[Sequence["Match"]], root: Path) -> "Table":
-    """One row per match; a gallery image by its name below the gallery folder."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from reidkit.inference import printable
-
-    matches = [match for ranked in found for match in ranked]
-    calibrated = any(match.probability is not None for match in matches)
-    reranked = any(match.distance is not None for match in matches)
-    table = Table()
-    table.add_column("query", overflow="fold")
-    table.add_column("rank", justify="right")
-    table.add_column("match", overflow="fold")
-    for name, shown in (("cosine", True), ("probability", calibrated), ("distance", reranked)):
-        if shown:
-            table.add_column(name, justify="right", no_wrap=True)
-    for query, ranked in zip(queries, found, strict=True):
-        for rank, match in enumerate(ranked, start=1):
-            values = [f"{match.cosine:.3f}"]
-            values += [] if match.probability is None else [f"{match.probability:.1%}"]
-            values += [] if match.distance is None else [f"{match.distance:.3f}"]
-            first = Text(printable(query.name) if rank == 1 else "")
-            second = Text(printable(match.path.relative_to(root)))
-            table.add_row(first, str(rank), second, *values, end_section=rank == len(ranked))
-    return table

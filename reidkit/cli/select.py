@@ -1,10 +1,11 @@
 """`reidkit select`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from reidkit.cli.options import PRECISIONS, data_root_option, device_option
+from reidkit.cli.options import FILE, PRECISIONS, data_root_option, device_option
 
 __all__ = ["select"]
 
@@ -21,13 +22,13 @@ A stopped command resumes; with another --keep, a finished one takes its scores 
 )
 @click.option(
     "--pretrained",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     help="The model pre-trained on the large set: a run folder or a checkpoint of any known layout.",
 )
 @click.option(
     "--finetuned",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     help="The same model after fine-tuning on re-identification; images are read at its size.",
 )
@@ -50,16 +51,14 @@ A stopped command resumes; with another --keep, a finished one takes its scores 
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     help="The list, best first: text, or the published pickle with the suffix .pkl.",
 )
-@click.option(
-    "--scores", type=click.Path(path_type=Path), help="Parquet table of all scores.  [default: OUTPUT with .parquet]"
-)
+@click.option("--scores", type=FILE, help="Parquet table of all scores.  [default: OUTPUT with .parquet]")
 @click.option(
     "--plots",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="Folder for a histogram of the scores and the images of both ends.  [default: OUTPUT with -plots]",
 )
 @device_option
@@ -70,14 +69,13 @@ def select(
     finetuned: Path,
     target: str,
     data_root: Path | None,
-    keep: float,
-    direction: str,
     output: Path,
     scores: Path | None,
     plots: Path | None,
     device: str | None,
-    precision: str,
+    precision: Any,
     quiet: bool,
+    **choice: Any,
 ) -> None:
     """Choose images to pre-train on by the catastrophic forgetting score (CFS).
 
@@ -96,7 +94,7 @@ def select(
         raise click.UsageError(f"--output and --scores both name {output}; give two different files")
     for path in (output, table, pictures.parent / "plots"):
         check_writable(path)
-    fabric = create_fabric(device or "auto", precision)  # type: ignore[arg-type]  # click has checked it
+    fabric = create_fabric(device or "auto", precision)
     with Display(quiet=quiet or not fabric.is_global_zero) as display:
         models = load_model(pretrained), load_model(finetuned)
         dataset = load_dataset(target, data_root)
@@ -105,17 +103,7 @@ def select(
         if not names:
             raise click.UsageError(f"{target} has no training images to choose from; name another data set or a folder")
         del dataset  # of millions of images only the names stay in memory
-        selection = select_images(
-            fabric,
-            *models,
-            root,
-            names,
-            output,
-            table,
-            keep=keep,
-            direction=direction,  # type: ignore[arg-type]  # click has checked it
-            progress=display,
-        )
+        selection = select_images(fabric, *models, root, names, output, table, progress=display, **choice)
         if fabric.is_global_zero:
             write_selection_plots(selection, root, pictures, image_size=models[1].model.image_size)
     if fabric.is_global_zero and not quiet:

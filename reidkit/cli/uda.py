@@ -1,11 +1,10 @@
 """`reidkit uda`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from reidkit.cli.options import clustering_options, training_options
+from reidkit.cli.options import FILE, clustering_options, training_options
 
 __all__ = ["uda"]
 
@@ -21,9 +20,7 @@ Examples:
 )
 @click.option("--source", help="Labelled data set: a name, a folder or a table.  [default: the recipe's]")
 @click.option("--target", help="Unlabelled data set, likewise.  [default: the recipe's, or synthetic-b]")
-@click.option(
-    "--source-checkpoint", type=click.Path(path_type=Path), help="Weights trained on the source: skips the first stage."
-)
+@click.option("--source-checkpoint", type=FILE, help="Weights trained on the source: skips the first stage.")
 @click.option(
     "--strategy",
     type=click.Choice(("finetune", "joint")),

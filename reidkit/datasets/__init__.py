@@ -14,7 +14,14 @@ from reidkit.datasets.check import DatasetFacts, check_dataset
 from reidkit.datasets.config import AugmentationConfig, Colour, DataConfig, SamplerConfig
 from reidkit.datasets.contact_sheet import SheetImage, SheetRow, draw_clusters, draw_contact_sheet, write_contact_sheet
 from reidkit.datasets.crops import CropConfig, apply_crops, draw_crops
-from reidkit.datasets.decoding import DecodedImages, Pixels, StoredImages, decode_images, iterate_images
+from reidkit.datasets.decoding import (
+    DecodedImages,
+    Pixels,
+    StoredImages,
+    decode_images,
+    iterate_images,
+    resize_image,
+)
 from reidkit.datasets.image_files import IMAGE_SUFFIXES, open_image, unreadable_warnings
 from reidkit.datasets.image_folder import load_plain
 from reidkit.datasets.sampler import sample_batches
@@ -62,6 +69,7 @@ __all__ = [
     "open_image",
     "open_images",
     "prefetch",
+    "resize_image",
     "sample_batches",
     "synthetic_config",
     "unreadable_warnings",

@@ -29,14 +29,16 @@ import numpy as np
 
 from reidkit.__about__ import __version__
 from reidkit.errors import CheckpointError, ConfigError, RunError
-from reidkit.export.checks import check_model, check_output, compare_features, real_images
-from reidkit.export.formats import GRAPHS, SUFFIXES, TOLERANCE, Format
+from reidkit.export.checks import GRAPHS, SUFFIXES, Format, check_model, check_output, compare_features, real_images
 from reidkit.export.graphs import encode_onnx, encode_torchscript, open_onnx, open_torchscript
 from reidkit.export.weight_files import encode_safetensors, encode_transreid, open_safetensors, open_transreid
 from reidkit.loop import TrainedModel, load_model
 from reidkit.storage import atomic_write
 
 __all__ = ["Exported", "export_checkpoint"]
+
+TOLERANCE = 1e-4
+"""Largest difference of any number of a feature between the checkpoint and an exported file."""
 
 _VERIFIED = 16  # random images, and as many real ones at most
 
@@ -95,7 +97,10 @@ def export_checkpoint(
         RunError: The disk is full.
     """
     # Checks that need no export
-    output = output or _default_output(checkpoint, file_format)
+    if output is None:
+        name = checkpoint.resolve().name
+        stem = name if checkpoint.is_dir() else re.sub(r"(\.(pth|pt|tar|safetensors|bin))+$", "", name)
+        output = Path(stem + SUFFIXES[file_format][0])
     check_output(output, file_format)
     trained = load_model(checkpoint)
     if output.resolve() == trained.path.resolve():
@@ -127,12 +132,6 @@ def export_checkpoint(
             f"{output} could not be written ({error.strerror or error}); free some space or name another file with -o"
         ) from error
     return Exported(output, difference, len(noise), len(real), metadata)
-
-
-def _default_output(checkpoint: Path, file_format: Format) -> Path:
-    name = checkpoint.resolve().name
-    stem = name if checkpoint.is_dir() else re.sub(r"(\.(pth|pt|tar|safetensors|bin))+$", "", name)
-    return Path(stem + SUFFIXES[file_format][0])
 
 
 def _describe(trained: TrainedModel, file_format: Format) -> dict[str, str]:

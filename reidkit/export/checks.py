@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,11 +11,37 @@ from numpy.typing import NDArray
 from reidkit.backbones import infer_architecture, is_own_vit
 from reidkit.datasets import SYNTHETIC, cache_folder, decode_images, load_dataset, normalise
 from reidkit.errors import CheckpointError, ConfigError, ReidkitError
-from reidkit.export.formats import BATCH_SIZES, GRAPHS, SUFFIXES, Format, Runner
+from reidkit.export.graphs import Runner
 from reidkit.loop import TrainedModel
 from reidkit.storage import check_writable
 
-__all__ = ["check_model", "check_output", "compare_features", "real_images"]
+__all__ = [
+    "BATCH_SIZES",
+    "GRAPHS",
+    "SUFFIXES",
+    "Format",
+    "check_model",
+    "check_output",
+    "compare_features",
+    "real_images",
+]
+
+Format = Literal["onnx", "safetensors", "torchscript", "transreid-ssl"]
+"""Formats of exported files."""
+
+SUFFIXES: dict[Format, tuple[str, ...]] = {
+    "onnx": (".onnx",),
+    "safetensors": (".safetensors",),
+    "torchscript": (".pt", ".ts", ".torchscript"),
+    "transreid-ssl": (".pth", ".tar", ".pt"),
+}
+"""The first is that of a file without a name."""
+
+GRAPHS = ("onnx", "torchscript")
+"""Formats that hold the model and the normalisation as one graph; the others hold weights."""
+
+BATCH_SIZES = (1, 5, 16)
+"""Images in a batch at which an exported file is verified."""
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 

@@ -8,16 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidkit.backbones import EmbeddingModel
 from reidkit.datasets import Colour
 from reidkit.errors import CheckpointError
-from reidkit.export.formats import METADATA_FILE, Format, Runner
 from reidkit.loop import TrainedModel
 
-__all__ = ["Retriever", "encode_onnx", "encode_torchscript", "open_onnx", "open_torchscript"]
+__all__ = ["METADATA_FILE", "Retriever", "Runner", "encode_onnx", "encode_torchscript", "open_onnx", "open_torchscript"]
+
+Runner = Callable[[Tensor], NDArray[np.float32]]
+"""Images (B, 3, H, W), RGB in [0, 1], to features (B, D), as a reader of the file computes them."""
+
+METADATA_FILE = "reidkit.json"
+"""The extra file of a TorchScript archive that holds the metadata."""
 
 
 class Retriever(nn.Module):
@@ -95,7 +102,7 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def _export(trained: TrainedModel, file_format: Format, exporter: Callable[[nn.Module, Tensor], Any]) -> Any:
+def _export(trained: TrainedModel, file_format: str, exporter: Callable[[nn.Module, Tensor], Any]) -> Any:
     """Call an exporter of PyTorch with the graph and an example batch; it does not support all models of timm."""
     retriever = Retriever(trained.model, trained.config.data.mean, trained.config.data.std).eval()
     example = torch.zeros(2, 3, *trained.model.image_size)  # the size of a batch of one would be taken for a constant

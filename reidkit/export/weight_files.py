@@ -8,17 +8,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from reidkit.backbones import (
-    NECK,
-    EmbeddingModel,
-    load_weights,
-    read_checkpoint,
-    to_supervised_layout,
-    to_usl_layout,
-)
+from reidkit.backbones import NECK, EmbeddingModel, load_weights, read_checkpoint, to_supervised_layout, to_usl_layout
 from reidkit.errors import CheckpointError
-from reidkit.export.formats import Runner
-from reidkit.export.graphs import Retriever
+from reidkit.export.graphs import Retriever, Runner
 from reidkit.loop import TrainedModel, build_model, load_model
 from reidkit.runs import RunConfig
 

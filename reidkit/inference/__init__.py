@@ -1,12 +1,6 @@
 """Use of a trained model: features of any images, and the search for images like a query."""
 
-from reidkit.inference.calibration import (
-    Calibration,
-    calibrate,
-    fit_calibration,
-    read_calibration,
-    write_calibration,
-)
+from reidkit.inference.calibration import Calibration, calibrate, fit_calibration, read_calibration, write_calibration
 from reidkit.inference.embedder import Embedder, load
 from reidkit.inference.extraction import Extraction, extract_to_file
 from reidkit.inference.gallery_index import GalleryIndex, GalleryUpdate, is_index

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reidkit.datasets import Split
 from reidkit.errors import DataError
 from reidkit.inference.embedder import Embedder
+from reidkit.inference.extraction import embed_blocks
 from reidkit.inference.sources import find_images
 from reidkit.loop import Progress
 from reidkit.storage import atomic_write, read_file
@@ -58,12 +59,10 @@ def calibrate(
     images = images.subset(images.identities >= 0)
     progress = progress or Progress()
     progress.begin(f"embed {dataset}", len(images))
-    features, readable = [np.empty((0, embedder.feature_dim), np.float32)], [np.empty(0, np.bool_)]
-    for batch in embedder.stream(images.paths):
-        features.append(batch.features)
-        readable.append(batch.readable)
-        progress.advance(sum(map(len, readable)))
-    return fit_calibration(np.concatenate(features), images.subset(np.concatenate(readable)))
+    blocks = list(embed_blocks(embedder, images.paths, progress))
+    features = np.concatenate([np.empty((0, embedder.feature_dim), np.float32), *(block.features for block in blocks)])
+    readable = np.concatenate([np.empty(0, np.bool_), *(block.readable for block in blocks)])
+    return fit_calibration(features, images.subset(readable))
 
 
 def fit_calibration(features: NDArray[np.float32], images: Split, *, seed: int = 0) -> Calibration:

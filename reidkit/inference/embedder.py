@@ -65,21 +65,12 @@ class Embedder:
         self.precision = resolve_precision(self._fabric.device.type, precision)
         place(self._fabric, self._model)
         self._model.eval()
-
-    @property
-    def image_size(self) -> tuple[int, int]:
+        self.image_size: tuple[int, int] = self._model.image_size
         """(H, W) in pixels that images are resized to."""
-        return self._model.image_size
-
-    @property
-    def feature_dim(self) -> int:
+        self.feature_dim: int = self._model.feature_dim
         """D, the numbers of a feature."""
-        return self._model.feature_dim
-
-    @property
-    def sie_cameras(self) -> int:
+        self.sie_cameras: int = self._model.sie_cameras
         """Cameras that the model has an embedding for; 0 if it ignores cameras."""
-        return self._model.sie_cameras
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,20 +135,18 @@ class Embedder:
         self, images: Sequence[Picture], size: int
     ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]]:
         """Pixels (R, 3, H, W) of each batch, which of the B images they are, and why the others cannot be read."""
-        with closing(self._decode(images)) as decoded:
+        decoded: Generator[NDArray[np.uint8] | str, None, None]
+        if all(isinstance(image, str | PathLike) for image in images):  # read by several threads
+            paths = [Path(cast(str, image)) for image in images]
+            decoded = iterate_images(paths, self.image_size, max(1, (os.cpu_count() or 1) // 2))
+        else:
+            decoded = (read_pixels(image, self.image_size) for image in images)
+        with closing(decoded):
             while batch := list(islice(decoded, size)):
                 readable = np.array([not isinstance(image, str) for image in batch])
                 pixels = np.array([image for image in batch if not isinstance(image, str)], dtype=np.uint8)
                 problems = [image for image in batch if isinstance(image, str)]
                 yield pixels.reshape(-1, 3, *self.image_size), readable, problems
-
-    def _decode(self, images: Sequence[Picture]) -> Generator[NDArray[np.uint8] | str, None, None]:
-        """Pixels of each image, or the reason why it cannot be read; files are read by several threads."""
-        if all(isinstance(image, str | PathLike) for image in images):
-            paths = [Path(cast(str, image)) for image in images]
-            yield from iterate_images(paths, self.image_size, max(1, (os.cpu_count() or 1) // 2))
-        else:
-            yield from (read_pixels(image, self.image_size) for image in images)
 
     def _embed_pixels(self, pixels: NDArray[np.uint8], cameras: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, D) of (B, 3, H, W); with `evaluation.flip`, of the mean of an image and its mirror image."""

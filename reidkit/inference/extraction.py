@@ -113,13 +113,8 @@ def embed_blocks(
 ) -> Iterator[Embedded]:
     """Embed N images in blocks that are worth a file: 1,024 images or two seconds of work, whichever comes first.
 
-    Args:
-        embedder: From `load`.
-        paths: The N images.
-        progress: Gets the number of images done.
-        start: Images that were done before, for `progress`.
-        batch_size: As in `Embedder.stream`.
-        cameras: As in `Embedder.stream`.
+    `progress` gets the number of images done, counted from `start`; `batch_size` and `cameras` are those of
+    `Embedder.stream`.
     """
     batches: list[Embedded] = []
     done, begun = 0, time.monotonic()

@@ -1,9 +1,9 @@
 """Features of a folder of images, kept on the disk; an update embeds only new and changed images."""
 
-import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,13 +36,6 @@ class _Image(NamedTuple):
     """Nanoseconds."""
 
 
-class _Block(NamedTuple):
-    images: list[_Image]
-    """Row by row."""
-    unreadable: list[_Image]
-    """Not tried again until they change."""
-
-
 class GalleryUpdate(NamedTuple):
     """Outcome of `GalleryIndex.update`."""
 
@@ -67,8 +60,9 @@ def is_index(folder: Path) -> bool:
 class GalleryIndex:
     """Features of the images in and below a folder.
 
-    A work folder whose blocks hold about 1,024 features each, with name, size and time of their images: an update that
-    is killed loses only the block at hand.
+    A work folder whose blocks hold about 1,024 features each, with name, size and time of their `images`, row by row,
+    and of those that were `unreadable`, which are not tried again until they change: an update that is killed loses
+    only the block at hand.
 
     Args:
         folder: Where the index is stored. If there is none, it is made for `root`.
@@ -83,6 +77,8 @@ class GalleryIndex:
 
     def __init__(self, folder: Path, embedder: Embedder, root: Path | None = None) -> None:
         self.folder, self._embedder = folder, embedder
+        self.calibration_file = folder / "calibration.json"
+        """Calibration of this checkpoint's cosines; it need not exist."""
         self._work = WorkFolder(folder, (embedder.feature_dim,), _HEADER)
         root = None if root is None else Path(os.path.abspath(root))
         if root is not None and not root.is_dir():
@@ -104,17 +100,12 @@ class GalleryIndex:
             )
         self._load()
 
-    @property
-    def calibration_file(self) -> Path:
-        """File of the calibration of this checkpoint's cosines, which need not exist."""
-        return self.folder / "calibration.json"
-
     def __len__(self) -> int:
-        return sum(len(block.images) for block in self._blocks.values())
+        return sum(len(block["images"]) for block in self._work.blocks.values())
 
     def paths(self) -> list[Path]:
         """Absolute paths of the N images, in the order of `features`."""
-        return [self.root / image.name for block in self._blocks.values() for image in block.images]
+        return [self.root / image.name for block in self._work.blocks.values() for image in block["images"]]
 
     def features(self) -> NDArray[np.float32]:
         """Features (N, D), L2-normalised.
@@ -122,7 +113,7 @@ class GalleryIndex:
         Raises:
             DataError: A block is damaged.
         """
-        return self._read(self._blocks)
+        return self._read(self._work.blocks)
 
     def update(self, *, batch_size: int | None = None, progress: Progress | None = None) -> GalleryUpdate:
         """Bring the index up to date with the gallery folder: only new and changed images are embedded.
@@ -139,12 +130,12 @@ class GalleryIndex:
             before = len(self)
             self._drop_stale(current)
             kept = len(self)
-            blocks = self._blocks.values()
-            failed = [image.name for block in blocks for image in block.unreadable]
+            blocks = self._work.blocks.values()
+            failed = [image.name for block in blocks for image in block["unreadable"]]
             problems = [f"{printable(self.root / name)}: unreadable as before" for name in failed]
 
             # New images
-            known = {image.name for block in blocks for image in block.images} | set(failed)
+            known = {image.name for block in blocks for image in block["images"]} | set(failed)
             fresh = [image for name, image in current.items() if name not in known]
             if fresh:
                 progress.begin("index", len(fresh))
@@ -186,13 +177,12 @@ class GalleryIndex:
 
     def _load(self) -> None:
         self._work.load()
-        self._blocks: dict[int, _Block] = {}
-        for number, content in self._work.blocks.items():
+        for number, block in self._work.blocks.items():
             try:
-                images, unreadable = ([_Image(*row) for row in content[name]] for name in ("images", "unreadable"))
+                images, unreadable = ([_Image(*row) for row in block[name]] for name in ("images", "unreadable"))
                 if not all(isinstance(image.name, str) for image in (*images, *unreadable)):
                     raise TypeError("an image has no name")
-                self._blocks[number] = _Block(images, unreadable)
+                self._work.blocks[number] = {"images": images, "unreadable": unreadable}
             except (KeyError, TypeError) as error:
                 raise self._work.damaged(self.folder / f"{number:06d}.json", error) from error
 
@@ -205,23 +195,21 @@ class GalleryIndex:
         images = {}
         for path in load_plain(self.root, self.root.name).train.paths:
             name = os.path.relpath(path, self.root)
-            try:
+            images[name] = _Image(name, 0, 0)
+            with suppress(OSError):  # a link that leads nowhere or to itself; the embedder says so
                 status = os.stat(path)
-            except OSError:  # a link that leads nowhere or to itself; the embedder says so
-                images[name] = _Image(name, 0, 0)
-            else:
                 images[name] = _Image(name, status.st_size, status.st_mtime_ns)
         return images
 
     def _drop_stale(self, current: dict[str, _Image]) -> None:
         """Rewrite blocks with images that are gone or changed."""
-        for number, block in list(self._blocks.items()):
-            alive = np.array([current.get(image.name) == image for image in block.images], dtype=np.bool_)
-            images = [image for image, lives in zip(block.images, alive, strict=True) if lives]
-            unreadable = [image for image in block.unreadable if current.get(image.name) == image]
-            fresh = _Block(images, unreadable)
+        for number, block in list(self._work.blocks.items()):
+            fresh = {
+                name: [image for image in images if current.get(image.name) == image] for name, images in block.items()
+            }
             if fresh != block:
-                self._write(fresh, self._read([number])[alive], replaces=[number])
+                alive = [current.get(image.name) == image for image in block["images"]]
+                self._work.add(self._read([number])[alive], fresh, replaces=[number])
 
     def _embed(self, fresh: list[_Image], batch_size: int | None, progress: Progress) -> list[str]:
         """Append blocks of new images; return a line for each that could not be read."""
@@ -230,26 +218,21 @@ class GalleryIndex:
         paths = [self.root / image.name for image in fresh]
         for embedded in embed_blocks(self._embedder, paths, progress, batch_size=batch_size):
             outcome = list(zip(fresh[done : done + len(embedded.readable)], embedded.readable, strict=True))
-            block = _Block(*([image for image, is_read in outcome if is_read == wanted] for wanted in (True, False)))
-            names = [printable(self.root / image.name) for image in block.unreadable]
+            images, unreadable = ([image for image, is_read in outcome if is_read == each] for each in (True, False))
+            names = [printable(self.root / image.name) for image in unreadable]
             problems += [f"{name}: {reason}" for name, reason in zip(names, embedded.problems, strict=True)]
-            self._write(block, embedded.features)
+            self._work.add(embedded.features, {"images": images, "unreadable": unreadable})
             done += len(outcome)
         return problems
 
     def _merge_small(self) -> None:
-        small = {number: block for number, block in self._blocks.items() if len(block.images) < _SMALL}
+        small = {number: block for number, block in self._work.blocks.items() if len(block["images"]) < _SMALL}
         if len(small) > _SMALL_BLOCKS:
-            merged = _Block(*(list(itertools.chain(*parts)) for parts in zip(*small.values(), strict=True)))
-            self._write(merged, self._read(small), replaces=list(small))
-
-    def _write(self, block: _Block, features: NDArray[np.float32], replaces: Sequence[int] = ()) -> None:
-        number = self._work.add(features, block._asdict(), replaces=replaces)
-        self._blocks[number] = block
-        for old in replaces:
-            del self._blocks[old]
+            names = ("images", "unreadable")
+            merged = {name: [image for block in small.values() for image in block[name]] for name in names}
+            self._work.add(self._read(small), merged, replaces=list(small))
 
     def _read(self, numbers: Iterable[int]) -> NDArray[np.float32]:
         """Features (N, D) of some blocks."""
-        parts = [self._work.rows(number, len(self._blocks[number].images)) for number in numbers]
+        parts = [self._work.rows(number, len(self._work.blocks[number]["images"])) for number in numbers]
         return np.concatenate([np.empty((0, self._embedder.feature_dim), np.float32), *parts])

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidkit.datasets import iterate_images
+from reidkit.datasets import iterate_images, resize_image
 from reidkit.errors import DataError
 
 __all__ = ["Picture", "is_one_picture", "printable", "read_pixels"]
@@ -25,11 +25,7 @@ def is_one_picture(images: object) -> bool:
 
 
 def read_pixels(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8] | str:
-    """An image as (3, H, W) RGB bytes, resized as for training, or the reason why it cannot be read.
-
-    Args:
-        picture: The image.
-        size: (H, W) in pixels.
+    """An image as (3, H, W) RGB bytes, resized as for training, or the reason why it cannot be read; `size` is (H, W).
 
     Raises:
         DataError: An array or tensor of another shape, type or range.
@@ -47,10 +43,7 @@ def read_pixels(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8] | 
             "bits"
         )
     try:
-        if picture.has_transparency_data:  # becomes white, as in files
-            layer = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        resized = picture.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC)
+        resized = resize_image(picture, size[::-1])
     # Pillow reads lazily, and its decoders raise many kinds of errors on damaged files; each means the same here.
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -33,15 +33,10 @@ def write_search_page(
     Raises:
         RunError: The file cannot be written.
     """
-    album = Album(_QUALITY, _BUDGET)
-    results = [
-        (
-            query,
-            album.add(query, _QUERY_BOX).source,
-            [(match, album.add(match.path, _MATCH_BOX).source) for match in matches],
-        )
-        for query, matches in zip(queries, found, strict=True)
-    ]
+    album, results = Album(_QUALITY, _BUDGET), []
+    for query, ranked in zip(queries, found, strict=True):
+        picture = album.add(query, _QUERY_BOX).source
+        results.append((query, picture, [(match, album.add(match.path, _MATCH_BOX).source) for match in ranked]))
     matches = [match for ranked in found for match in ranked]
     content = {
         "title": "Search",

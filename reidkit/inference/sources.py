@@ -9,16 +9,13 @@ from typing import TextIO
 
 import numpy as np
 
-from reidkit.datasets import IMAGE_SUFFIXES, ReIDDataset, Split, load_dataset
+from reidkit.datasets import IMAGE_SUFFIXES, UNKNOWN, ReIDDataset, Split, load_dataset
 from reidkit.errors import DataError
 from reidkit.inference.pixels import printable
 
 __all__ = ["SPLITS", "find_images"]
 
 SPLITS = ("train", "query", "gallery")
-_UNKNOWN = -1
-
-
 Rows = list[tuple[Path, int, int]]
 
 
@@ -48,26 +45,21 @@ def find_images(
     """
     rows: Rows = []
     for target in targets:
-        found = _find(target, splits, data_root, progress)
+        try:
+            listed = _list_files(target)
+        except (OSError, csv.Error) as error:
+            raise DataError(f"the list {printable(target)} cannot be read ({error}); name another one") from error
+        if listed is None:
+            found = _dataset_rows(load_dataset(target, data_root, progress=progress), splits)
+        else:
+            found = [(path, UNKNOWN, UNKNOWN) for path in listed]
         if not found:
             raise DataError(f"{printable(target)} names no images ({', '.join(splits)}); name another one, or --split")
         rows += _beside(rows, found)
     unique = {os.path.abspath(path): (identity, camera) for path, identity, camera in reversed(rows)}
     paths = list(reversed(unique))
-    labels = np.array([unique[path] for path in paths], dtype=np.int64).reshape(-1, 2)
-    return Split(tuple(Path(path) for path in paths), labels[:, 0].copy(), labels[:, 1].copy())
-
-
-def _find(
-    target: str, splits: Sequence[str], data_root: Path | None, progress: Callable[[int, int], None] | None
-) -> Rows:
-    try:
-        listed = _list_files(target)
-    except (OSError, csv.Error) as error:
-        raise DataError(f"the list {printable(target)} cannot be read ({error}); name another one") from error
-    if listed is None:
-        return _dataset_rows(load_dataset(target, data_root, progress=progress), splits)
-    return [(path, _UNKNOWN, _UNKNOWN) for path in listed]
+    identities, cameras = np.array([unique[path] for path in paths], dtype=np.int64).reshape(-1, 2).T.copy()
+    return Split(tuple(map(Path, paths)), identities, cameras)
 
 
 def _list_files(target: str) -> list[Path] | None:
@@ -108,20 +100,20 @@ def _dataset_rows(dataset: ReIDDataset, splits: Sequence[str]) -> Rows:
     The identities of distractors are unknown.
     """
     tested = [split for split in (dataset.query, dataset.gallery) if len(split)]
-    offset = max((int(split.identities.max()) for split in tested), default=_UNKNOWN) + 1
-    if not tested and (dataset.train.identities == _UNKNOWN).all():
+    offset = max((int(split.identities.max()) for split in tested), default=UNKNOWN) + 1
+    if not tested and (dataset.train.identities == UNKNOWN).all():
         splits = ("train",)
     rows: Rows = []
     for name in splits:
         split: Split = getattr(dataset, name)
         known = split.identities >= 0 if name == "train" else dataset.is_person(split.identities)
-        identities = np.where(known, split.identities + (offset if name == "train" else 0), _UNKNOWN)
+        identities = np.where(known, split.identities + (offset if name == "train" else 0), UNKNOWN)
         rows += zip(split.paths, identities.tolist(), split.cameras.tolist(), strict=True)
     return rows
 
 
 def _beside(rows: Rows, found: Rows) -> Rows:
     """Found images with identities and cameras that none of the earlier rows has."""
-    identity = max((row[1] for row in rows), default=_UNKNOWN) + 1
-    camera = max((row[2] for row in rows), default=_UNKNOWN) + 1
+    identity = max((row[1] for row in rows), default=UNKNOWN) + 1
+    camera = max((row[2] for row in rows), default=UNKNOWN) + 1
     return [(path, i if i < 0 else i + identity, c if c < 0 else c + camera) for path, i, c in found]

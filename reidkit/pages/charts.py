@@ -1,13 +1,15 @@
 """Charts as inline SVG: coloured by the page's style sheet, in light and dark, with a tooltip at every value."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 __all__ = ["Bar", "Figure", "Series", "bar_chart", "line_chart", "nice_ticks", "tick_label"]
+
+Scale = Callable[[float], float]
 
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38
@@ -59,18 +61,6 @@ class Bar(NamedTuple):
     """Tooltip of each part."""
 
 
-class _Scale(NamedTuple):
-    """Maps values linearly to pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-
 def line_chart(
     series: Sequence[Series],
     *,
@@ -97,7 +87,7 @@ def line_chart(
     values = [y for line in series for _, y in line.points if math.isfinite(y)] or [0.0]
     ticks = nice_ticks(min(values), max(values), 5, whole=all(value.is_integer() for value in values))
     first, last = span if span[0] < span[1] else (span[0] - 1, span[0] + 1)
-    across, up = _Scale(first, last, LEFT, WIDTH - RIGHT), _vertical(ticks)
+    across, up = _scale(first, last, LEFT, WIDTH - RIGHT), _scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
     marks = nice_ticks(first, last, 7, whole=all(float(x).is_integer() for line in series for x, _ in line.points))
     step = marks[1] - marks[0]
     marks = [mark for mark in marks if span[0] <= mark + step / 1e6 and mark - step / 1e6 <= span[1]]
@@ -124,7 +114,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str, foot: str) -> Markup:
         An `svg` element.
     """
     ticks = nice_ticks(0, max(sum(bar.parts) for bar in bars), 5)
-    up = _vertical(ticks)
+    up = _scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
     slot = (WIDTH - LEFT - RIGHT) / len(bars)
     width = max(min(0.8 * slot, 40), 0.5)
     centres = [LEFT + (index + 0.5) * slot for index in range(len(bars))]
@@ -144,11 +134,8 @@ def bar_chart(bars: Sequence[Bar], *, label: str, foot: str) -> Markup:
 def nice_ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
     """About `count` round numbers (1, 2 or 5 times a power of ten apart) that enclose [low, high].
 
-    Args:
-        low: Smallest value.
-        high: Largest value, not below `low`; an empty range is widened.
-        count: Most intervals between `low` and `high`.
-        whole: Keep to whole numbers.
+    There are at most `count` intervals between `low` and `high`, which is not below; an empty range is widened. `whole`
+    keeps to whole numbers.
     """
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         margin = abs(low) / 10
@@ -175,11 +162,12 @@ def tick_label(value: float, step: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def _vertical(ticks: Sequence[float]) -> _Scale:
-    return _Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    """Map values from [low, high] linearly to pixels from `start` to `end`."""
+    return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
-def _axes(ticks: Sequence[float], up: _Scale, marks: Iterable[tuple[float, str]], foot: str) -> list[Markup]:
+def _axes(ticks: Sequence[float], up: Scale, marks: Iterable[tuple[float, str]], foot: str) -> list[Markup]:
     """Horizontal grid with its labels, and the labels and the title of the horizontal axis."""
     return [
         _PATH.format("grid", "".join(f"M{LEFT} {up(tick):.1f}H{WIDTH - RIGHT}" for tick in ticks)),
@@ -189,7 +177,7 @@ def _axes(ticks: Sequence[float], up: _Scale, marks: Iterable[tuple[float, str]]
     ]
 
 
-def _line(line: Series, number: int, across: _Scale, up: _Scale, foot: str) -> list[Markup]:
+def _line(line: Series, number: int, across: Scale, up: Scale, foot: str) -> list[Markup]:
     """Strokes between neighbouring finite values, and a dot at each of them."""
     if not line.points:
         return []

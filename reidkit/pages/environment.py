@@ -44,8 +44,7 @@ def write_figures(path: Path, title: str, text: str, figures: Sequence[Figure]) 
         RunError: The disk is full.
     """
     check_page(path)
-    content = {"title": title, "text": text, "figures": figures}
-    write_page(path, "reidkit.pages", "figures.html.j2", content)
+    write_page(path, "reidkit.pages", "figures.html.j2", {"title": title, "text": text, "figures": figures})
 
 
 def write_page(path: Path, package: str, template: str, content: Mapping[str, Any]) -> None:

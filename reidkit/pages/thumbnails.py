@@ -48,7 +48,9 @@ class Album:
         """
         key = str(path), box
         if not self.full and key not in self._made:
-            self._made[key] = _make(Path(path), box, self._quality)
+            picture = open_picture(Path(path), box)
+            shown = ("", picture) if isinstance(picture, str) else (data_uri(picture, self._quality), "")
+            self._made[key] = Thumbnail(Path(path).name, *shown)
         thumbnail = self._made.get(key, Thumbnail(Path(path).name, "", "left out"))
         self._left -= len(thumbnail.source)
         return thumbnail._replace(source="", problem="left out") if self.full else thumbnail
@@ -100,10 +102,3 @@ def data_uri(picture: "Picture", quality: int = _QUALITY) -> str:
     encoded = BytesIO()
     picture.save(encoded, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
-
-
-def _make(path: Path, box: tuple[int, int], quality: int) -> Thumbnail:
-    picture = open_picture(path, box)
-    if isinstance(picture, str):
-        return Thumbnail(path.name, "", picture)
-    return Thumbnail(path.name, data_uri(picture, quality), "")

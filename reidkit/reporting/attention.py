@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from reidkit.pages import Album, Thumbnail, data_uri, open_picture
 if TYPE_CHECKING:
     from reidkit.datasets import Colour
 
-__all__ = ["AttentionMap", "attention_of", "make_attention_maps"]
+__all__ = ["attention_of", "make_attention_maps"]
 
 _IMAGES = 8
 _BOX = (96, 192)
@@ -21,16 +21,12 @@ _DARKEST = 0.15
 """Brightness where there is no attention."""
 
 
-class AttentionMap(NamedTuple):
-    """An image, and the same lit by the attention."""
+def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> list[tuple[Thumbnail, str]] | str:
+    """Show the attention of the run's best model on 8 images at even distances; return in words why there is none.
 
-    picture: Thumbnail
-    lit: str
-    """JPEG as a data URI."""
-
-
-def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> list[AttentionMap] | str:
-    """Show the attention of the run's best model on 8 images at even distances; return in words why there is none."""
+    Returns:
+        The thumbnails, and the same images lit by the attention, JPEGs as data URIs.
+    """
     from reidkit.backbones import is_own_vit  # these load torch
     from reidkit.datasets import decode_images
     from reidkit.loop import load_model
@@ -59,7 +55,7 @@ def make_attention_maps(folder: Path, paths: Sequence[str], album: Album) -> lis
     readable = np.flatnonzero(images.readable).tolist()
     attention = attention_of(model, images.pixels[readable], config.data.mean, config.data.std)
     lit = [(chosen[index], _lit(chosen[index], heat)) for index, heat in zip(readable, attention, strict=True)]
-    return [AttentionMap(album.add(path), picture) for path, picture in lit if picture]
+    return [(album.add(path), picture) for path, picture in lit if picture]
 
 
 def attention_of(model: Any, pixels: NDArray[np.uint8], mean: "Colour", std: "Colour") -> NDArray[np.float32]:

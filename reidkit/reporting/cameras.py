@@ -1,6 +1,6 @@
 """Pairs of cameras in the clusters: re-identification joins the images of different cameras."""
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,28 +8,21 @@ from numpy.typing import NDArray
 from reidkit.reporting.run import Integers
 from reidkit.reporting.wording import percent
 
-__all__ = ["CameraTable", "camera_confusion"]
+__all__ = ["camera_confusion"]
 
 _MOST_CAMERAS = 20
 
 
-class CameraTable(NamedTuple):
-    """Shares of the pairs of images in one cluster by their two cameras."""
-
-    summary: str
-    cameras: list[str]
-    rows: list[list[float]]
-    """Per cent of all such pairs; row i and column j of the lower triangle, the rest is left out."""
-    most: float
-    """The largest of them."""
-
-
-def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
+def camera_confusion(labels: Integers, cameras: Integers) -> dict[str, Any] | str:
     """Count pairs of images in one cluster by their cameras; return in words why it cannot be.
 
     Args:
         labels: (N,) clusters, -1 is noise.
         cameras: (N,) cameras, -1 is unknown.
+
+    Returns:
+        A `summary`, the names of K `cameras`, and `rows`: row i has the per cent of all such pairs that are of camera i
+        and each of the cameras up to i.
     """
     # Images of known cameras in clusters
     used = (labels >= 0) & (cameras >= 0)
@@ -59,7 +52,7 @@ def camera_confusion(labels: Integers, cameras: Integers) -> CameraTable | str:
     if len(kept) < len(names):
         summary += f" The table shows the {len(kept)} cameras with the most images, of {len(names)}."
     rows = [[float(shares[a, b]) for b in kept[: place + 1]] for place, a in enumerate(kept)]
-    return CameraTable(summary, [str(names[index]) for index in kept], rows, max(max(row) for row in rows))
+    return {"summary": summary, "cameras": [str(names[index]) for index in kept], "rows": rows}
 
 
 def _pairs(clusters: Integers, cameras: Integers, number: int) -> NDArray[np.float64]:

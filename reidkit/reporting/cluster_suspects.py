@@ -23,12 +23,7 @@ _FEWEST_HALF = 2
 
 
 class Clusters:
-    """The clusters of an epoch with their features.
-
-    Args:
-        clustering: The labels.
-        training: Features, cameras and identities of the same images.
-    """
+    """The clusters of an epoch, with features, cameras and identities of the same images."""
 
     def __init__(self, clustering: Clustering, training: TrainingFeatures) -> None:
         self.clustering, self.training = clustering, training

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reidkit.errors import RunError
 from reidkit.pages import write_page
@@ -57,25 +57,20 @@ def write_comparison(run_folders: Sequence[Path], path: Path) -> Path:
     twice = next((str(folder) for folder in resolved if resolved.count(folder) > 1), None)
     if twice is not None:
         raise RunError(f"{twice} is named twice; name every run once")
-    runs = [read_run(folder) for folder in run_folders]
-    write_page(path, "reidkit.reporting", "comparison.html.j2", _content(runs, _names(resolved)))
-    return path
-
-
-def _content(runs: list[Run], names: list[str]) -> dict[str, Any]:
-    settings = _differences([flatten(run.config) for run in runs])
-    environment = _differences([flatten(run.environment) for run in runs])
-    return {
+    runs, names = [read_run(folder) for folder in run_folders], _names(resolved)
+    content = {
         "title": f"Comparison of {len(runs)} runs",
         "names": names,
         "notes": [f"{name}: {note}" for name, run in zip(names, runs, strict=True) for note in run.notes],
         "metrics": _final_metrics(runs),
         "curves": compared_curves({name: run.epochs for name, run in zip(names, runs, strict=True)}),
         "differences": [
-            ("Settings that differ", "settings", settings),
-            ("Environment that differs", "environment", environment),
+            ("Settings that differ", "settings", _differences([flatten(run.config) for run in runs])),
+            ("Environment that differs", "environment", _differences([flatten(run.environment) for run in runs])),
         ],
     }
+    write_page(path, "reidkit.reporting", "comparison.html.j2", content)
+    return path
 
 
 def _names(folders: list[Path]) -> list[str]:

@@ -1,12 +1,13 @@
 """Tables of the page: one row per epoch, all settings, the environment."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from reidkit.reporting.metric_charts import stages
 from reidkit.reporting.run import Epoch
 
-__all__ = ["COLUMNS", "EpochTable", "Row", "Section", "epoch_table", "flatten", "sections"]
+__all__ = ["COLUMNS", "epoch_table", "flatten", "sections"]
 
 COLUMNS = {
     "mAP": ("mAP", "{:.1f}", 1),
@@ -24,48 +25,29 @@ COLUMNS = {
 """Name in metrics.jsonl -> heading, format and factor."""
 
 
-class Row(NamedTuple):
-    """One epoch of the table."""
+def epoch_table(epochs: Sequence[Epoch]) -> tuple[list[str], list[tuple[list[str], bool]]]:
+    """All metrics of all epochs; columns that no epoch fills are left out.
 
-    cells: list[str]
-    best: bool
-    """The epoch with the best mAP."""
-
-
-class EpochTable(NamedTuple):
-    """The metrics of every epoch."""
-
-    headings: list[str]
-    rows: list[Row]
-
-
-class Section(NamedTuple):
-    """Settings that belong together."""
-
-    name: str
-    settings: list[tuple[str, str]]
-
-
-def epoch_table(epochs: Sequence[Epoch]) -> EpochTable:
-    """All metrics of all epochs; columns that no epoch fills are left out."""
+    Returns:
+        Headings; and for each epoch its cells, and whether it has the best mAP.
+    """
     names = [name for name in COLUMNS if any(name in epoch.metrics for epoch in epochs)]
     timed = stages(epochs)
     headings = ["epoch", "labels", *(COLUMNS[name][0] for name in names), *(f"{name} s" for name in timed)]
-    best = max((epoch.metrics["mAP"] for epoch in epochs if "mAP" in epoch.metrics), default=None)
+    best = max((epoch.metrics["mAP"] for epoch in epochs if "mAP" in epoch.metrics), default=math.nan)
     rows = []
     for epoch in epochs:
         cells = [_cell(epoch.metrics, name, *COLUMNS[name][1:]) for name in names]
         times = [_cell(epoch.seconds, name, "{:,.1f}", 1) for name in timed]
-        is_best = best is not None and epoch.metrics.get("mAP") == best
-        rows.append(Row([str(epoch.number), epoch.kind, *cells, *times], is_best))
-    return EpochTable(headings, rows)
+        rows.append(([str(epoch.number), epoch.kind, *cells, *times], epoch.metrics.get("mAP") == best))
+    return headings, rows
 
 
-def sections(table: Mapping[str, Any], rest: str) -> list[Section]:
+def sections(table: Mapping[str, Any], rest: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """A nested table as flat sections, those of plain values first under the name `rest`."""
-    plain = Section(rest, flatten({name: value for name, value in table.items() if not isinstance(value, dict)}))
-    nested = [Section(name, flatten(value)) for name, value in table.items() if isinstance(value, dict)]
-    return [section for section in (plain, *nested) if section.settings]
+    plain = (rest, flatten({name: value for name, value in table.items() if not isinstance(value, dict)}))
+    nested = [(name, flatten(value)) for name, value in table.items() if isinstance(value, dict)]
+    return [(name, settings) for name, settings in (plain, *nested) if settings]
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

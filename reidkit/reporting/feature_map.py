@@ -62,7 +62,11 @@ def make_feature_map(clustering: Clustering, training: TrainingFeatures) -> Feat
     if total > MOST_POINTS:
         rows = np.sort(np.random.default_rng(_SEED).choice(total, MOST_POINTS, replace=False))
     points, how = _project(training.features[rows])
-    drawing = _draw(_fit(points), rows, clustering, training)
+    # Each axis fills the drawing
+    low, high = points.min(axis=0), points.max(axis=0)
+    share = (points - low) / np.where(high > low, high - low, 1)
+    places = _MARGIN + share * (np.array([_WIDTH, _HEIGHT]) - 2.0 * _MARGIN)
+    drawing = _draw(places, rows, clustering, training)
     paths = [Path(clustering.paths[row]) for row in rows.tolist()]
     sheets = [_sheet(paths[start : start + _PER_SHEET]) for start in range(0, len(paths), _PER_SHEET)]
     shown = f"{MOST_POINTS:,} of {total:,} images, drawn at random" if total > MOST_POINTS else count(total, "image")
@@ -88,14 +92,6 @@ def _project(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
     with np.errstate(invalid="ignore"):  # equal features have no variance
         places = pca.fit_transform(features)
     return np.asarray(places, np.float64), f"projected on their first two principal components ({why})."
-
-
-def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Places in the drawing; each axis fills it."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    share = (points - low) / np.where(high > low, high - low, 1)
-    places: NDArray[np.float64] = _MARGIN + share * (np.array([_WIDTH, _HEIGHT]) - 2.0 * _MARGIN)
-    return places
 
 
 def _draw(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from reidkit.errors import RunError
 from reidkit.pages import Album, write_page
 from reidkit.reporting.attention import make_attention_maps
 from reidkit.reporting.cameras import camera_confusion
@@ -13,11 +14,12 @@ from reidkit.reporting.epoch_tables import epoch_table, sections
 from reidkit.reporting.feature_map import make_feature_map
 from reidkit.reporting.headline import headline, progress
 from reidkit.reporting.metric_charts import curves, shaded, size_histogram, unrecorded
-from reidkit.reporting.rank_lists import make_rank_lists
-from reidkit.reporting.run import Clustering, Epoch, Run, TrainingFeatures, read_run, read_training_features
+from reidkit.reporting.run import Clustering, Run, TrainingFeatures, read_run, read_training_features
 from reidkit.reporting.wording import count
 
 __all__ = ["write_report"]
+
+_QUERIES = {"best": "The best queries", "median": "The median queries", "worst": "The worst queries"}
 
 
 def write_report(run_folder: Path, path: Path | None = None) -> Path:
@@ -49,6 +51,9 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
 def _content(run: Run) -> dict[str, Any]:
     """Content of the template, by its names there."""
     finished, state = progress(run)
+    headings, rows = epoch_table(run.epochs)
+    skipped = int(sum(epoch.metrics.get("skipped", 0) for epoch in run.epochs))
+    left_out = f"{count(skipped, 'training step')} left out because the loss was not finite."
     clustering, album = run.clustering, Album()
     training = read_training_features(run.folder, clustering) if clustering else "There are no clusters yet."
     return {
@@ -58,17 +63,18 @@ def _content(run: Run) -> dict[str, Any]:
         "state": state,
         "recipe_name": run.setting("recipe", "name", str),
         "recipe_purpose": run.setting("recipe", "description", str),
-        "notes": [*run.notes, *_skipped_steps(run.epochs)],
+        "notes": [*run.notes, left_out] if skipped else run.notes,
         "cards": headline(run),
         "curves": curves(run.epochs),
         "unrecorded": unrecorded(run.epochs),
         "evaluated": any("mAP" in epoch.metrics for epoch in run.epochs),
         "shaded": bool(shaded(run.epochs)),
         **_clusters(clustering, training, album),
-        "lists": make_rank_lists(run.folder, album),
+        "lists": _rank_lists(run.folder, album),
         "attention": make_attention_maps(run.folder, clustering.paths if clustering else [], album),
         "absent": album.absent,
-        "table": epoch_table(run.epochs),
+        "headings": headings,
+        "rows": rows,
         "settings": sections(run.config, "run"),
         "environment": sections(run.environment, "system"),
     }
@@ -98,9 +104,40 @@ def _clusters(clustering: Clustering | None, training: TrainingFeatures | str, a
     }
 
 
-def _skipped_steps(epochs: list[Epoch]) -> list[str]:
-    skipped = int(sum(epoch.metrics.get("skipped", 0) for epoch in epochs))
-    return [f"{count(skipped, 'training step')} left out because the loss was not finite."] if skipped else []
+def _rank_lists(folder: Path, album: Album) -> dict[str, Any] | str:
+    """Show the rank lists that a run stored; return in words why there are none.
+
+    Returns:
+        A `summary` of all queries, and `groups`: for each kind its name and lists, a list being a `RankList` of the run
+        with the thumbnails of its query and its matches.
+    """
+    from reidkit.runs import RANKINGS, read_rankings  # loads torch
+
+    try:
+        stored = read_rankings(folder)
+    except RunError as error:
+        return f"{RANKINGS} cannot be shown: {error}."
+    if stored is None:
+        return (
+            f"{RANKINGS} is missing: it is written by an evaluation, which needs labelled query and gallery images. "
+            "Without them, what is found rightly and what wrongly cannot be known."
+        )
+
+    # Summary of all queries
+    valid = stored.average_precisions[~np.isnan(stored.average_precisions)]
+    if not len(valid):
+        return "No query has a valid match in the gallery, so no list can be judged."
+    summary = (
+        f"{len(valid):,} of {len(stored.average_precisions):,} queries have a match in the gallery; average precision: "
+        f"mean {100 * valid.mean():.1f} %, median {100 * np.median(valid):.1f} %, "
+        f"{(valid > 0.9999).mean():.0%} of them perfect."
+    )
+
+    # Lists by kind of query
+    groups: dict[str, list[Any]] = {name: [] for name in _QUERIES.values()}
+    for entry in stored.lists:
+        groups[_QUERIES[entry.kind]].append((entry, album.add(entry.path), album.add_all(entry.paths)))
+    return {"summary": summary, "groups": [(name, lists) for name, lists in groups.items() if lists]}
 
 
 def _describe(clustering: Clustering) -> str:

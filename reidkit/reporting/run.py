@@ -141,11 +141,8 @@ def read_training_features(folder: Path, clustering: Clustering) -> TrainingFeat
     features = stored.features.astype(np.float32)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     unknown = np.full(len(features), -1, np.int64)
-    return TrainingFeatures(
-        features,
-        unknown if stored.identities is None else stored.identities,
-        unknown if stored.cameras is None else stored.cameras,
-    )
+    columns = (unknown if column is None else column for column in (stored.identities, stored.cameras))
+    return TrainingFeatures(features, *columns)
 
 
 def _read_table(path: Path, parse: Callable[[str], Any], notes: list[str]) -> dict[str, Any]:

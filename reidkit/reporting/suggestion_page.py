@@ -21,33 +21,29 @@ def plot_suggestion(suggestion: EpsSuggestion, path: Path) -> None:
         RunError: The disk is full.
     """
     last, best = EPS_TRIALS[-1], suggestion.best
+
+    # Charts
     steps = [step / 100 for step in range(round(100 * last) + 1)]  # core points need no clustering
     lines = {
-        "Core points, % of the images": [(eps, 100 * suggestion.core_share(eps)) for eps in steps],
-        "Clusters": [(trial.eps, float(trial.clusters)) for trial in suggestion.trials],
-        "Noise, % of the images": [(trial.eps, 100 * trial.noise) for trial in suggestion.trials],
-        "Score": [(trial.eps, trial.score) for trial in suggestion.trials],
+        "Core points, % of the images": ("{:.1f} %", [(eps, 100 * suggestion.core_share(eps)) for eps in steps]),
+        "Clusters": ("{:,.0f}", [(trial.eps, float(trial.clusters)) for trial in suggestion.trials]),
+        "Noise, % of the images": ("{:.1f} %", [(trial.eps, 100 * trial.noise) for trial in suggestion.trials]),
+        "Score": ("{:.3f}", [(trial.eps, trial.score) for trial in suggestion.trials]),
     }
-    formats = ("{:.1f} %", "{:,.0f}", "{:.1f} %", "{:.3f}")
     figures = []
-    for (title, points), text in zip(lines.items(), formats, strict=True):
+    for title, (text, points) in lines.items():
         series = Series(title.split(",")[0].lower(), points, text)
         marked = None if best is None else best.eps
         drawing = line_chart([series], label=f"{title}, over eps", span=(0, last), foot="eps", marked=marked)
         figures.append(Figure(title, [], drawing))
-    write_figures(path, _headline(suggestion), _explanation(suggestion), figures)
 
-
-def _headline(suggestion: EpsSuggestion) -> str:
-    best = suggestion.best
-    if best is None:
-        return "No eps finds two clusters"
-    return f"Suggested eps {best.eps:g}: {count(best.clusters, 'cluster')}, {percent(best.noise)} noise"
-
-
-def _explanation(suggestion: EpsSuggestion) -> str:
-    return (
+    # Words
+    headline = "No eps finds two clusters"
+    if best is not None:
+        headline = f"Suggested eps {best.eps:g}: {count(best.clusters, 'cluster')}, {percent(best.noise)} noise"
+    explanation = (
         f"{count(len(suggestion.distances), 'image')}; k-reciprocal Jaccard distance; DBSCAN with min_samples "
         f"{suggestion.min_samples}. A core point has {suggestion.min_samples} images within eps, itself included. The "
         "score is the mean silhouette over all images, noise counting as 0; the highest is suggested."
     )
+    write_figures(path, headline, explanation, figures)

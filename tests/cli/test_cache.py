@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from reidkit.cli.cache import cache
+from reidkit.cli.data import cache
 from reidkit.datasets.store import list_stores, open_images
 from reidkit.errors import DataError
 from tests.datasets.test_decoding import noise_image

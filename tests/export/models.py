@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidkit.backbones import EmbeddingModel, create_backbone
-from reidkit.export.formats import METADATA_FILE
+from reidkit.export.graphs import METADATA_FILE
 from reidkit.runs import resolve_config
 from tests.backbones.golden_weights import fill
 
