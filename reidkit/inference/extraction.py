@@ -137,6 +137,7 @@ def _outcome(work: WorkFolder, count: int) -> tuple[list[bool], list[str]]:
         readable += content.get("readable", [])
         problems += content.get("problems", [])
     kinds = {*map(type, readable)} <= {bool} and {*map(type, problems)} <= {str}
+    kinds = kinds and all("readable" in content for content in work.blocks.values())
     if not kinds or readable.count(False) != len(problems) or len(readable) > count:
         raise work.damaged(work.path, "its blocks contradict each other")
     return readable, problems

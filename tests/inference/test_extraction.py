@@ -130,6 +130,7 @@ def test_other_work_starts_from_the_beginning(
         ("key.json", "{"),
         ("000002.json", "["),
         ("000002.npy", "short"),
+        ("000002.json", '{"problems": [], "replaces": []}'),
         ("000002.json", '{"readable": [true, 3], "problems": [], "replaces": []}'),
         ("000002.json", '{"readable": [true, false], "problems": [], "replaces": []}'),
         ("000002.json", f'{{"readable": [{"true, " * 30}true], "problems": [], "replaces": []}}'),
