@@ -94,7 +94,7 @@ def cropped(image: Tensor, drawn: Any, view: int, index: int, *, floats: bool) -
 
 
 def over_images(one: Callable[[int], Tensor], count: int, threads: int) -> Tensor:
-    """What `one` makes of every image: in turn with all cores inside an operation, or in threads of one core each."""
+    """Apply `one` to every image: in turn with all cores inside an operation, or in threads of one core each."""
     if threads == 1:
         return torch.stack([one(index) for index in range(count)])
     cores = torch.get_num_threads()

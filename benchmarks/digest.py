@@ -135,7 +135,7 @@ def _make_people(folder: Path, seed: int) -> None:
 
 
 def _reidkit(arguments: list[str], scratch: Path, processes: int) -> None:
-    """Run `reidkit ARGUMENTS` on so many processes, one thread each."""
+    """Run `reidkit ARGUMENTS` on a number of processes, one thread each."""
     launch = [sys.executable, "-m", "reidkit"]
     if processes > 1:
         torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0", "--standalone"]

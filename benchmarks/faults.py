@@ -22,7 +22,7 @@ from tests.faults.campaign import MODES, Campaign
 
 
 def measure(mode: str, kills: int, seed: int, scratch: Path) -> dict[str, Any]:
-    """What became of the runs of a mode."""
+    """Interrupt runs of a mode and compare them."""
     start = time.perf_counter()
     campaign = Campaign(mode, scratch)
     tally = campaign.interrupt(kills, np.random.default_rng([seed, sorted(MODES).index(mode)]))

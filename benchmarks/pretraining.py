@@ -1,4 +1,4 @@
-"""What self-distillation is worth: the frozen feature before and after, and USL from it against USL from scratch.
+"""Gain of self-distillation: the frozen feature before and after, and USL from it against USL from scratch.
 
     python -m benchmarks.pretraining --data DIR [--more DIR] [--seeds 1 2] [--output FILE.json]
 

@@ -60,7 +60,7 @@ class RunSaver:
         """Set up the first stage, or continue from the run's last checkpoint, if it has one.
 
         Returns:
-            The records so far, to which `save_epoch` adds, and the half-finished epoch in which the run was stopped.
+            The records so far, a list that the loop adds to, and the half-finished epoch in which the run was stopped.
 
         Raises:
             RunError: The checkpoint cannot be read, or is of other settings.
@@ -122,14 +122,13 @@ class RunSaver:
             raise TrainingError(f"{error}. {place}") from error
 
     def save_epoch(self, epoch: Epoch, scores: ModelScores) -> None:
-        """Save a finished epoch and add its record to the history; stop if requested.
+        """Save a finished epoch, whose record is the last of the history; stop if requested.
 
         `source.pt` is the model before a stage that starts with a new optimiser, `best.pt` that of the best scores.
         With `last.pt` the epoch is done: after a kill before it the others are written again, after it they are there.
         """
-        trainer, record = self._trainer, epoch.record(self._trainer, scores)
+        trainer, record = self._trainer, self._history[-1]
         trainer.check_weights()
-        self._history.append(record)
         if trainer.group.is_main:
             self._save_labels(epoch, scores)
             last = epoch.number == self._plan.epochs

@@ -37,7 +37,7 @@ def cosine_schedule(step: int, steps: int, *, start: float, end: float, warmup: 
         warmup: Steps of the warm-up, in 0..steps.
 
     Raises:
-        ConfigError: The step or the warm-up lies outside the training.
+        ConfigError: The step or the warm-up is outside the training.
     """
     if not 0 <= warmup <= steps:
         raise ConfigError(f"warmup={warmup:,} of steps={steps:,}; the warm-up must fit: lower it or train for longer")

@@ -43,7 +43,9 @@ def train(
         history, interrupted = saver.start(resume=resume)
         if not history:
             untrained = Epoch(0, plan.at(1))
-            saver.save_epoch(untrained, untrained.evaluate(trainer, benchmark, plan))
+            scores = untrained.evaluate(trainer, benchmark, plan)
+            history.append(untrained.record(trainer, scores))
+            saver.save_epoch(untrained, scores)
         for number in range(len(history), plan.epochs + 1):
             if interrupted is not None:
                 # The rest of the epoch in which the run was stopped
@@ -60,7 +62,10 @@ def train(
             # Steps
             with saver.training(epoch) as checkpoint_hook:
                 train_epoch(trainer, epoch, checkpoint_hook)
-            # Scores, checkpoints, and the epoch's record in the history
-            saver.save_epoch(epoch, epoch.evaluate(trainer, benchmark, plan))
+            # Scores
+            scores = epoch.evaluate(trainer, benchmark, plan)
+            history.append(epoch.record(trainer, scores))
+            # Checkpoints, metrics, labels
+            saver.save_epoch(epoch, scores)
     finish_together()
     return history

@@ -49,7 +49,7 @@ def write_checkpoint(folder: Path, name: str, state: Mapping[str, Any]) -> None:
         try:
             torch.save({"format": CHECKPOINT_FORMAT, "reidkit": __version__, **state}, file)
         except RuntimeError as error:
-            # After a failed write torch raises an error of its own.
+            # After a failed write torch raises another error.
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         length = file.tell()
         file.flush()

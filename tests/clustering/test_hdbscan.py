@@ -51,7 +51,7 @@ def sparse(distance: NDArray[np.floating[Any]], bound: float = 0.999) -> "csr_ar
 
 
 def cut(distance: Distances, bound: float) -> Distances:
-    """What a graph up to the bound says: larger distances are 1."""
+    """Distances of a graph up to the bound: larger distances are 1."""
     return np.where(distance <= bound, distance, np.float32(1))
 
 

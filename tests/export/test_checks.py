@@ -1,4 +1,4 @@
-"""What cannot be exported is refused before anything is written."""
+"""Models that cannot be exported are refused before anything is written."""
 
 from importlib.util import find_spec
 from pathlib import Path

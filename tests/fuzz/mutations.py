@@ -1,4 +1,4 @@
-"""What may have happened to a file on its way, and what somebody may have done to it on purpose."""
+"""Damage to files, by accident or on purpose."""
 
 import io
 import json

@@ -224,7 +224,7 @@ _INPUTS: dict[str, Any] = {"models": "two"}
 
 
 def _write_selection(folder: Path) -> None:
-    """What is left of a stopped selection, and the table of an earlier one."""
+    """Files left by a stopped selection, and the table of an earlier one."""
     for number in range(3):
         picture(folder / f"{number}.png", number)
     work = WorkFolder(folder / "list.txt.work", ())

@@ -25,7 +25,7 @@ from tests.tiny import tiny_config
 
 
 class Harm(NamedTuple):
-    """What would happen, and whether it has."""
+    """A pickled call, and whether it has run."""
 
     canary: Path
 

@@ -1,4 +1,4 @@
-"""What a process does to the world outside of a folder, as Python tells of it (PEP 578)."""
+"""Changes that a process makes outside of a folder, by Python's audit events (PEP 578)."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ __all__ = ["watched"]
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _FOLLOWING = ("os.chmod", "os.truncate", "os.utime")
-"""What is done to the file that a link leads to; all else is done to the link."""
+"""Events on the file that a link leads to; all else is done to the link."""
 _CHANGES = {
     **dict.fromkeys((*_FOLLOWING, "os.mkdir", "os.remove", "os.rmdir"), (0,)),
     "os.rename": (0, 1),
@@ -23,7 +23,7 @@ _RUNS = (
     *("os.exec", "os.fork", "os.posix_spawn", "os.system", "pickle.find_class", "subprocess.", "urllib."),
     *("socket.bind", "socket.connect", "socket.getaddrinfo", "socket.sendto"),
 )
-"""What begins like this is done by no reader of files."""
+"""Beginnings of events that no reader of files causes."""
 
 
 class _Watch:

@@ -22,7 +22,7 @@ NASTY = """<script>alert("1")<img src=x onerror='y'>&amp;{{ 7 * 7 }}{% raw %}.pn
 
 
 class Page(HTMLParser):
-    """What a browser would find: elements, attributes and text; fails on elements that are not closed."""
+    """Parsed page: elements, attributes and text; fails on elements that are not closed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
