@@ -59,7 +59,7 @@ beforehand; it does not depend on the size of the gallery, in which most images 
 @click.option("--json", "json_file", type=FILE, help="JSON file for the matches.")
 @batch_size_option
 @model_options
-def search(
+def search(  # noqa: PLR0913
     checkpoint: Path,
     more: tuple[str, ...],
     queries: tuple[str, ...],

@@ -64,7 +64,7 @@ A stopped command resumes; with another --keep, a finished one takes its scores 
 @device_option
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", help="Arithmetic of the models.")
 @click.option("--quiet", is_flag=True, help="Show warnings and errors only.")
-def select(
+def select(  # noqa: PLR0913
     pretrained: Path,
     finetuned: Path,
     target: str,
