@@ -24,7 +24,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def start(folder: Path, processes: int, target: Path, source: Path, mode: str, *options: str) -> Done:
-    """Run `process_worker.py` in so many processes."""
+    """Run `process_worker.py` in a number of processes."""
     for path in folder.glob("left_*"):  # of a run that was stopped
         path.unlink()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}

@@ -176,7 +176,7 @@ def _closing_table(history: list[EpochRecord]) -> Table:
     for column in ("epoch", "mAP", "Rank-1", "Rank-5", "Rank-10", "clusters", "noise"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, record in rows.items():
-        labels = ("", "") if record.clusters is None else (f"{record.clusters:,}", f"{record.noise:.1%}")
+        labels = (f"{record.clusters:,}", f"{record.noise:.1%}") if record.labels == "clusters" else ("", "")
         table.add_row(name, str(record.epoch), *_score_cells(record.scores), *labels)
     for record in adapted[:1] + adapted[1:][-1:]:
         for dataset, scores in record.others.items():

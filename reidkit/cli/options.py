@@ -77,7 +77,7 @@ training_options = _joined(
         "loggers",
         multiple=True,
         type=click.Choice(LOGGERS),
-        help="Let it follow the run, besides TensorBoard; may be repeated.",
+        help="Log the run there too, besides TensorBoard; may be repeated.",
     ),
     click.option("--quiet", is_flag=True, help="Show warnings and errors only."),
 )

@@ -1,5 +1,6 @@
 """Pseudo-labels as scikit-learn estimators."""
 
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ __all__ = ["JaccardDBSCAN", "JaccardHDBSCAN", "create_clusterer"]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _JaccardEstimator(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class _JaccardEstimator(ClusterMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is untyped
     """Base of the estimators: clusters the Jaccard graph of the features. Its parameters are those of all."""
 
     k1: int = 30
@@ -68,13 +69,13 @@ class _JaccardEstimator(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._cluster()
         return self
 
+    @abstractmethod
     def _check(self) -> float:
         """Check the parameters of the estimator; return the bound on the distances of the graph."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cluster(self) -> None:
         """Set the labels from the graph."""
-        raise NotImplementedError
 
 
 @dataclass(eq=False, repr=False)

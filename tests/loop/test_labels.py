@@ -16,7 +16,7 @@ from tests.tiny import tiny_config, tiny_run
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What every clusterer was created with."""
+    """Options with which clusterers were created."""
     options: list[dict[str, Any]] = []
 
     def spy(config: Any, **settings: Any) -> Any:
